@@ -1,0 +1,9 @@
+"""fairseq plugin for memory-efficient differentiable Transformer architecture search.
+
+Registers the architectures revdarts_transformer, revdarts_transformer_big and
+revdarts_transformer_tiny, the task bilevel_search and the criterion reversible_search.
+"""
+
+from .criterions import reversible_search as _reversible_search  # noqa: F401
+from .model import RevDartsTransformerModel as RevDartsTransformerModel
+from .tasks import bilevel_search as _bilevel_search  # noqa: F401

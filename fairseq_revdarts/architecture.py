@@ -1,0 +1,103 @@
+"""The architecture parameters alpha, and what a search must find again beside them.
+
+alpha is fp32 whatever the model computes in, and requires no gradient except within its own step:
+so fairseq's optimizer, clipping and distributed reducers see theta alone. The state of alpha's
+Adam and the place in alpha's data are buffers beside it, because a checkpoint restores the model's
+state on resuming, but not the task's.
+"""
+
+import math
+from typing import Callable, Dict, List, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .genotype import Genotype
+from .search_space import CANDIDATES, FIXED_LAST_OPERATION, searched_splits
+
+#: Standard deviation of alpha's first values: all but uniform (as in DARTS).
+INITIAL_STD = 1e-3
+
+
+class Architecture(nn.Module):
+    """alpha of both stacks: (s, searched splits, candidates) each.
+
+    Args:
+        cell_layers: s, layers with an architecture of their own
+        encoder_splits, decoder_splits: parts of the reversible layers
+        pooling: "max" or "avg", which the genotype states
+    """
+
+    def __init__(self, cell_layers: int, encoder_splits: int, decoder_splits: int, pooling: str):
+        super().__init__()
+        self.pooling = pooling
+        self.sides = tuple(CANDIDATES)
+        splits = {"encoder": encoder_splits, "decoder": decoder_splits}
+        for side, candidates in CANDIDATES.items():
+            shape = (cell_layers, searched_splits(side, splits[side]), len(candidates))
+            alpha = nn.Parameter(torch.randn(shape) * INITIAL_STD, requires_grad=False)
+            self.register_parameter(side, alpha)
+            self.register_buffer(f"{side}_exp_avg", torch.zeros(shape))
+            self.register_buffer(f"{side}_exp_avg_sq", torch.zeros(shape))
+        self.register_buffer("adam_step", torch.zeros(()))
+        #: Epoch of alpha's data, from 1, and batches taken from it.
+        self.register_buffer("data_position", torch.tensor([1, 0]))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: bool) -> "Architecture":
+        """Follow the model to another device, never to another precision."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args)
+
+    def alphas(self) -> List[nn.Parameter]:
+        """alpha of the encoder and of the decoder."""
+        return [getattr(self, side) for side in self.sides]
+
+    def probabilities(self, side: str) -> Tensor:
+        """softmax(alpha): (s, searched splits, candidates) of "encoder" or "decoder"."""
+        return getattr(self, side).softmax(dim=-1)
+
+    @torch.no_grad()
+    def mean_entropy(self) -> float:
+        """Mean over the nodes of the entropy of their probabilities, in nats."""
+        entropies = [
+            torch.special.entr(self.probabilities(side)).sum(-1).flatten() for side in self.sides
+        ]
+        return torch.cat(entropies).mean().item()
+
+    @torch.no_grad()
+    def node_probabilities(self) -> Dict[str, Dict[str, float]]:
+        """Each node's probabilities by operation; nodes are named like "encoder.1.2"."""
+        return {
+            name: dict(zip(candidates, row.tolist()))
+            for side, candidates in CANDIDATES.items()
+            for name, row in zip(
+                node_names(side, getattr(self, side).shape[:2]),
+                self.probabilities(side).flatten(0, 1),
+            )
+        }
+
+    def genotype(self, exclude: Sequence[str] = ()) -> Genotype:
+        """The argmax of each node's alpha, over all candidates but those in `exclude`."""
+        cells = {side: derive_cell(side, getattr(self, side), exclude) for side in self.sides}
+        return Genotype(pooling=self.pooling, **cells)
+
+
+def node_names(side: str, shape: Sequence[int]) -> List[str]:
+    """Names of the searched nodes: side, layer of the cell and split, both from 1."""
+    layers, splits = shape
+    return [f"{side}.{i + 1}.{k + 1}" for i in range(layers) for k in range(splits)]
+
+
+def derive_cell(side: str, alpha: Tensor, exclude: Sequence[str]) -> Tuple[Tuple[str, ...], ...]:
+    """The operations that `alpha` (s, searched splits, candidates) puts first."""
+    candidates = CANDIDATES[side]
+    unknown = sorted(set(exclude) - {name for names in CANDIDATES.values() for name in names})
+    if unknown:
+        raise ValueError(f"exclude: no operation {unknown[0]!r}; they are {', '.join(candidates)}")
+    excluded = torch.tensor([name in exclude for name in candidates])
+    if excluded.all():
+        raise ValueError(f"exclude: all {side} operations are excluded; leave at least one")
+    winners = alpha.detach().cpu().masked_fill(excluded, -math.inf).argmax(dim=-1).tolist()
+    return tuple(
+        (*(candidates[winner] for winner in layer), *FIXED_LAST_OPERATION[side])
+        for layer in winners
+    )

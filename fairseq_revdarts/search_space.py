@@ -1,0 +1,40 @@
+"""The search space: which candidate operations each node chooses from, by name.
+
+The names stand in genotype files, logs and checkpoints. What they compute is in operations.py.
+Source: DARTSformer (Zhao et al. 2021, arXiv 2105.14669), search space as reported.
+"""
+
+from typing import Dict, Tuple
+
+CONV_WIDTHS = (3, 5, 7, 11)
+DYNAMIC_CONV_WIDTHS = (3, 7, 11, 15)
+CROSS_ATTENTION = "cross_attention"
+#: Candidate operations without weights: a search that ends on these alone has collapsed.
+PARAMETER_FREE = ("zero", "identity")
+
+ENCODER_CANDIDATES: Tuple[str, ...] = (
+    *(f"conv_{width}" for width in CONV_WIDTHS),
+    *(f"dynamic_conv_{width}" for width in DYNAMIC_CONV_WIDTHS),
+    "self_attention",
+    "glu",
+    "ffn",
+    *PARAMETER_FREE,
+)
+DECODER_CANDIDATES: Tuple[str, ...] = (*ENCODER_CANDIDATES, CROSS_ATTENTION)
+
+#: Candidate operations of a searched node on each side.
+CANDIDATES: Dict[str, Tuple[str, ...]] = {
+    "encoder": ENCODER_CANDIDATES,
+    "decoder": DECODER_CANDIDATES,
+}
+#: The last split of a decoder layer is always this operation; the others are searched.
+FIXED_LAST_OPERATION: Dict[str, Tuple[str, ...]] = {
+    "encoder": (),
+    "decoder": (CROSS_ATTENTION,),
+}
+POOLINGS = ("max", "avg")
+
+
+def searched_splits(side: str, splits: int) -> int:
+    """How many of a layer's `splits` nodes are searched on `side` ("encoder" or "decoder")."""
+    return splits - len(FIXED_LAST_OPERATION[side])
