@@ -39,7 +39,7 @@ class Architecture(nn.Module):
             self.register_parameter(side, alpha)
             self.register_buffer(f"{side}_exp_avg", torch.zeros(shape))
             self.register_buffer(f"{side}_exp_avg_sq", torch.zeros(shape))
-        self.register_buffer("adam_step", torch.zeros(()))
+            self.register_buffer(f"{side}_step", torch.zeros(()))
         #: Epoch of alpha's data, from 1, and batches taken from it.
         self.register_buffer("data_position", torch.tensor([1, 0]))
 
@@ -50,6 +50,11 @@ class Architecture(nn.Module):
     def alphas(self) -> List[nn.Parameter]:
         """alpha of the encoder and of the decoder."""
         return [getattr(self, side) for side in self.sides]
+
+    def adam_state(self, side: str) -> Dict[str, Tensor]:
+        """The state of torch's Adam for alpha of "encoder" or "decoder"."""
+        names = ("step", "exp_avg", "exp_avg_sq")
+        return {name: getattr(self, f"{side}_{name}") for name in names}
 
     def probabilities(self, side: str) -> Tensor:
         """softmax(alpha): (s, searched splits, candidates) of "encoder" or "decoder"."""

@@ -97,11 +97,11 @@ NAMED_ARCHITECTURES: Dict[str, Dict[str, Any]] = {
         "dropout": 0.3,
     },
     "revdarts_transformer_tiny": {
-        "encoder_layers": 4,
-        "decoder_layers": 4,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
         "embed_dim": 64,
-        "hidden_size": 192,
-        "ffn_embed_dim": 288,
+        "hidden_size": 96,
+        "ffn_embed_dim": 144,
         "attention_heads": 4,
     },
 }

@@ -1,0 +1,299 @@
+"""The task `bilevel_search`: each update of theta is followed by one of alpha."""
+
+import ast
+import logging
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from fairseq import utils
+from fairseq.criterions import FairseqCriterion
+from fairseq.data.iterators import EpochBatchIterator
+from fairseq.distributed import utils as distributed_utils
+from fairseq.logging import metrics
+from fairseq.optim import FairseqOptimizer
+from fairseq.tasks import register_task
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import II
+from torch import nn
+
+from ..bilevel import LevelLoss, alpha_gradients, alpha_optimizer, step, sum_over_processes
+from ..data import AlphaBatches, Share, divide
+from ..model import RevDartsTransformerModel
+from ..search_log import SearchLog
+
+logger = logging.getLogger(__name__)
+
+#: Added to --seed for the order of alpha's batches, so that it differs from theta's.
+ALPHA_SEED = 104729
+
+
+@dataclass
+class BilevelSearchConfig(TranslationConfig):
+    """Flags of --task bilevel_search."""
+
+    alpha_split: float = field(
+        default=0.444,
+        metadata={"help": "share of the training pairs that updates alpha; the rest, theta"},
+    )
+    alpha_lr: float = field(
+        default=3e-4, metadata={"help": "learning rate of alpha's Adam, constant"}
+    )
+    alpha_weight_decay: float = field(
+        default=1e-3, metadata={"help": "weight decay of alpha's Adam"}
+    )
+    alpha_betas: str = field(default="(0.9, 0.98)", metadata={"help": "betas of alpha's Adam"})
+    alpha_start: int = field(
+        default=0, metadata={"help": "updates of theta before alpha begins to move"}
+    )
+    drift_interval: int = field(
+        default=100,
+        metadata={"help": "measure the reconstruction drift every N updates; 0 for never"},
+    )
+    drift_limit: float = field(
+        default=0.01,
+        metadata={"help": "stop if the relative error of the reconstructed stack input exceeds it"},
+    )
+    seed: int = II("common.seed")
+    log_interval: int = II("common.log_interval")
+    save_dir: str = II("checkpoint.save_dir")
+
+
+@register_task("bilevel_search", dataclass=BilevelSearchConfig)
+class BilevelSearchTask(TranslationTask):
+    """Differentiable architecture search on translation data.
+
+    The training pairs are divided once into theta's and alpha's. fairseq updates theta, with any of
+    its flags; `optimizer_step` then updates alpha, and writes what a search leaves behind:
+    `genotype.json` with every checkpoint and `search.jsonl` at every logged update.
+    """
+
+    cfg: BilevelSearchConfig
+
+    def __init__(self, cfg: BilevelSearchConfig, *dictionaries: Any):
+        super().__init__(cfg, *dictionaries)
+        self._alpha_share: Optional[Share] = None
+        self._iterator_arguments: Dict[str, Any] = {}
+        self._model: Optional[RevDartsTransformerModel] = None
+        self._criterion: Optional[FairseqCriterion] = None
+        self._adam: Optional[torch.optim.Adam] = None
+        self._alpha_batches: Optional[AlphaBatches] = None
+        self._log: Optional[SearchLog] = None
+        self._theta_loss, self._micro_batches = LevelLoss(0.0, 0.0), 0
+        self._drift: Optional[float] = None
+
+    @classmethod
+    def setup_task(cls, cfg: BilevelSearchConfig, **kwargs: Any) -> "BilevelSearchTask":
+        """As in translation; raises a ValueError for a flag that does not fit."""
+        _check(cfg)
+        return super().setup_task(cfg, **kwargs)
+
+    def build_model(self, cfg: Any, *args: Any, **kwargs: Any) -> RevDartsTransformerModel:
+        """The supernet. Raises a ValueError for another model, or one with --genotype."""
+        if getattr(cfg, "genotype", None) is not None:
+            raise ValueError(
+                "--task bilevel_search with --genotype: a search needs the supernet. Leave out "
+                "--genotype to search, or train the genotype with --task translation"
+            )
+        model = super().build_model(cfg, *args, **kwargs)
+        if getattr(model, "architecture", None) is None:
+            raise ValueError("--task bilevel_search searches with --arch revdarts_transformer only")
+        model.searching = True
+        self._model = model
+        return model
+
+    def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> FairseqCriterion:
+        """The loss, kept for alpha's step."""
+        self._criterion = super().build_criterion(cfg, *args, **kwargs)
+        return self._criterion
+
+    # ------------------------------------------------------------------------------- data
+
+    def load_dataset(
+        self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any
+    ) -> None:
+        """As in translation; the training pairs are divided between theta and alpha."""
+        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        if split == self.cfg.train_subset:
+            theta_share, self._alpha_share = divide(
+                self.datasets[split], self.cfg.alpha_split, self.cfg.seed
+            )
+            self.datasets[split] = theta_share
+            logger.info(
+                f"of {len(theta_share)} training pairs, {theta_share.members.sum()} update theta "
+                f"and {self._alpha_share.members.sum()} update alpha"
+            )
+
+    def get_batch_iterator(
+        self, dataset: Any, epoch: int = 1, required_batch_size_multiple: int = 1, **kwargs: Any
+    ) -> EpochBatchIterator:
+        """As in translation; keeps theta's arguments for alpha's iterator."""
+        if not isinstance(dataset, Share):
+            # Larger multiples lose sentences in some versions of fairseq.
+            return super().get_batch_iterator(dataset, epoch=epoch, **kwargs)
+        kwargs["required_batch_size_multiple"] = required_batch_size_multiple
+        self._iterator_arguments = kwargs
+        if dataset in self.dataset_to_epoch_iter:
+            return super().get_batch_iterator(dataset, epoch=epoch, **kwargs)
+        # Batches must not depend on the epoch that they are first built in, or a resumed search
+        # would see other ones.
+        iterator = super().get_batch_iterator(dataset, epoch=1, **kwargs)
+        iterator.epoch = epoch
+        return iterator
+
+    def _build_alpha_iterator(self) -> EpochBatchIterator:
+        arguments = {
+            **self._iterator_arguments,
+            "seed": self.cfg.seed + ALPHA_SEED,
+            # A buffer is a thread, which outlives the search.
+            "data_buffer_size": 0,
+        }
+        return super().get_batch_iterator(self._alpha_share, epoch=1, **arguments)
+
+    # ------------------------------------------------------------------------------- search
+
+    def train_step(
+        self,
+        sample: Dict[str, Any],
+        model: nn.Module,
+        criterion: FairseqCriterion,
+        optimizer: FairseqOptimizer,
+        update_num: int,
+        ignore_grad: bool = False,
+        **kwargs: Any,
+    ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
+        """One micro-batch of theta, as in translation."""
+        interval = self.cfg.drift_interval
+        for stack in self._model.stacks():
+            stack.measures_drift = interval > 0 and update_num % interval == 0
+            stack.drift = None
+        loss, sample_size, logging_output = super().train_step(
+            sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
+        )
+        self._micro_batches += 1
+        if not ignore_grad:
+            self._theta_loss += LevelLoss(float(loss.detach()), float(sample_size))
+        return loss, sample_size, logging_output
+
+    def optimizer_step(
+        self, optimizer: FairseqOptimizer, model: nn.Module, update_num: int
+    ) -> None:
+        """theta's update, then alpha's on as many batches of its own share."""
+        self._check_drift()
+        super().optimizer_step(optimizer, model, update_num)
+        optimizer.zero_grad()  # frees theta's gradients before alpha's step
+        if self._adam is None:
+            self._start(update_num)
+        alpha_loss = None
+        if update_num >= self.cfg.alpha_start:
+            alpha_loss = self._step_alpha(getattr(optimizer, "scaler", None))
+        self._report(update_num + 1, alpha_loss)
+        self._theta_loss, self._micro_batches = LevelLoss(0.0, 0.0), 0
+
+    def _start(self, update_num: int) -> None:
+        """Set up what alpha's step needs, once the model is restored and on its device."""
+        cfg, architecture = self.cfg, self._model.architecture
+        self._adam = alpha_optimizer(
+            architecture, cfg.alpha_lr, _parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
+        )
+        self._alpha_batches = AlphaBatches(self._build_alpha_iterator, architecture.data_position)
+        if _is_master():
+            self._log = SearchLog(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
+
+    def _step_alpha(self, scaler: Any) -> LevelLoss:
+        for stack in self._model.stacks():
+            stack.measures_drift = False
+        gradients, alpha_loss = alpha_gradients(
+            self._model,
+            self._criterion,
+            self._alpha_batches.take(self._micro_batches),
+            loss_scale=1.0 if scaler is None else scaler.loss_scale,
+        )
+        gradients, (alpha_loss, self._theta_loss) = sum_over_processes(
+            gradients, alpha_loss, self._theta_loss
+        )
+        alphas = self._model.architecture.alphas()
+        if not step(self._adam, alphas, gradients, alpha_loss.sample_size):
+            logger.warning("alpha's gradient is not finite: alpha skips this update")
+        return alpha_loss
+
+    def _check_drift(self) -> None:
+        """Note the drift if it was measured; raises a RuntimeError past the limit."""
+        drifts = {
+            side: float(stack.drift)
+            for side, stack in zip(("encoder", "decoder"), self._model.stacks())
+            if stack.drift is not None
+        }
+        for side, drift in drifts.items():
+            if not drift <= self.cfg.drift_limit:
+                raise RuntimeError(
+                    f"the {side}'s reconstruction drift is {drift:.3g}, past --drift-limit "
+                    f"{self.cfg.drift_limit}: its gradients can no longer be trusted. Compute in "
+                    "fp32, lower --lr or --clip-norm, or use --backprop checkpoint, which does "
+                    "not reconstruct"
+                )
+        self._drift = max(drifts.values(), default=self._drift)
+
+    # ------------------------------------------------------------------------------- reports
+
+    def _report(self, update: int, alpha_loss: Optional[LevelLoss]) -> None:
+        architecture = self._model.architecture
+        entry = {
+            "update": update,
+            "loss": self._theta_loss.mean / math.log(2),
+            "alpha_loss": None if alpha_loss is None else alpha_loss.mean / math.log(2),
+            "alpha_entropy": architecture.mean_entropy(),
+            "drift": self._drift,
+        }
+        if alpha_loss is not None:
+            metrics.log_scalar("alpha_loss", entry["alpha_loss"], alpha_loss.sample_size, round=3)
+        metrics.log_scalar("alpha_entropy", entry["alpha_entropy"], weight=0, round=4)
+        if self._drift is not None:
+            metrics.log_scalar("drift", self._drift)
+        if self._log is not None and update % self.cfg.log_interval == 0:
+            self._log.write({**entry, "probabilities": architecture.node_probabilities()})
+
+    def state_dict(self) -> Dict[str, Any]:
+        """As in translation; asked for at every checkpoint, so it writes genotype.json."""
+        if self._model is not None and self._adam is not None and _is_master():
+            path = os.path.join(self.cfg.save_dir, "genotype.json")
+            self._model.architecture.genotype().save(path)
+        return super().state_dict()
+
+
+def _is_master() -> bool:
+    single = distributed_utils.get_data_parallel_world_size() == 1
+    return single or distributed_utils.get_data_parallel_rank() == 0
+
+
+def _parse_betas(text: str) -> Tuple[float, float]:
+    try:
+        first, second = (float(beta) for beta in ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        first, second = math.nan, math.nan
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise ValueError(f'--alpha-betas {text}: two numbers in [0, 1) are needed: "(0.9, 0.98)"')
+    return first, second
+
+
+def _check(cfg: BilevelSearchConfig) -> None:
+    if len(utils.split_paths(cfg.data or "")) > 1:
+        raise ValueError(
+            f"{cfg.data}: several data directories; bilevel_search divides the training pairs of "
+            "one directory between theta and alpha"
+        )
+    if not 0 < cfg.alpha_split < 1:
+        raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
+    _parse_betas(cfg.alpha_betas)
+    for flag, least in (
+        ("alpha_lr", 0),
+        ("alpha_weight_decay", 0),
+        ("alpha_start", 0),
+        ("drift_interval", 0),
+        ("drift_limit", 0),
+    ):
+        if not getattr(cfg, flag) >= least:
+            name = "--" + flag.replace("_", "-")
+            raise ValueError(f"{name} {getattr(cfg, flag)}: at least {least} is needed")

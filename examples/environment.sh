@@ -1,0 +1,32 @@
+# Source this: makes the virtual environment .venv in the checkout, if there is none, installs the
+# package in it with the extras in $1 (such as "examples"), and activates it.
+# PYTHON names the interpreter (default: python3).
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+environment=$checkout/.venv
+
+prepare_environment() {
+    local extras=$1 versions=$checkout/constraints.txt stamp fairseq pip_version=pip
+    stamp=$environment/installed-$extras-$(cat "$checkout/setup.py" "$versions" | cksum | cut -d' ' -f1)
+    if [ ! -e "$stamp" ]; then
+        echo "preparing $environment (a few minutes, once)"
+        [ -e "$environment/bin/python" ] || "${PYTHON:-python3}" -m venv "$environment"
+        local python=$environment/bin/python
+        if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
+            fairseq=fairseq
+            pip_version='pip<24.1' # later ones refuse omegaconf 2.0, which fairseq 0.12.2 needs
+        else
+            fairseq=fairseq-fixed
+        fi
+        "$python" -m pip install -q "$pip_version"
+        # fairseq compiles against torch: with torch in place and no isolated build, only once.
+        "$python" -m pip install -q -c "$versions" setuptools wheel cython numpy torch
+        "$python" -m pip install -q -c "$versions" --no-build-isolation "$fairseq"
+        "$python" -m pip install -q -c "$versions" --no-build-isolation -e "$checkout[$extras]"
+        touch "$stamp"
+    fi
+}
+
+prepare_environment "$1"
+# shellcheck disable=SC1091
+source "$environment/bin/activate"

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# From nothing to a searched, retrained and scored translation model, on an embedded corpus of numbers
+# in words: bash examples/quickstart/run.sh [fr|de|cs]
+# Interrupted and started again, it goes on where it was. To begin anew, remove the work folder.
+set -euo pipefail
+
+language=${1:-fr}
+case $language in
+fr | de | cs) ;;
+*) echo "language $language: fr, de or cs is needed" >&2 && exit 2 ;;
+esac
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/../environment.sh" examples
+source "$here/../stages.sh"
+
+work=${WORK:-$here/work/$language}
+source_language=en target_language=$language vocabulary=250
+architecture="--arch revdarts_transformer_tiny"
+search_updates=300
+search_flags="--max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1 --alpha-lr 0.01"
+train_updates=1000
+train_flags="--max-tokens 2500 --lr 5e-3 --warmup-updates 200 --clip-norm 1 --dropout 0.1"
+baseline_layers=2
+# A German number is one word: there BLEU counts characters.
+tokenizer=13a
+[ "$language" != de ] || tokenizer=char
+
+mkdir -p "$work"
+stage corpus "write the corpus: numbers in words, en-$language" \
+    python "$here/corpus.py" "$work/raw" --language "$language"
+run_all_stages

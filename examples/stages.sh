@@ -1,0 +1,96 @@
+# Source this: the stages from raw text to scores, each run once and logged under $work. A stage that
+# an interruption cut short is taken up again: fairseq-train goes on from its last checkpoint.
+#
+# The caller sets: work, source_language, target_language, vocabulary (pieces), architecture (flags
+# of the supernet and of the network found), search_updates, search_flags, train_updates,
+# train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU).
+
+examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+plugin=$examples/../fairseq_revdarts
+export PYTHONWARNINGS=ignore TQDM_MININTERVAL=${TQDM_MININTERVAL:-2}
+
+stage() { # NAME TITLE COMMAND...
+    local name=$1 title=$2
+    shift 2
+    if [ -e "$work/$name.done" ]; then
+        echo "== $title: done before"
+        return
+    fi
+    echo "== $title"
+    if ! "$@" >>"$work/$name.log"; then
+        tail -n 5 "$work/$name.log" >&2
+        echo "stopped in '$title'; the whole log is $work/$name.log. Start again to go on." >&2
+        exit 1
+    fi
+    touch "$work/$name.done"
+}
+
+binarise() {
+    rm -rf "$work/data"
+    python "$examples/pieces.py" "$work/raw" "$work/pieces" \
+        --languages "$source_language" "$target_language" --vocabulary "$vocabulary"
+    fairseq-preprocess --source-lang "$source_language" --target-lang "$target_language" \
+        --trainpref "$work/pieces/train" --validpref "$work/pieces/valid" \
+        --testpref "$work/pieces/test" --destdir "$work/data" --joined-dictionary --workers 2
+}
+
+train() { # FOLDER UPDATES FLAGS...
+    local folder=$work/$1 updates=$2
+    shift 2
+    mkdir -p "$folder"
+    fairseq-train "$work/data" --user-dir "$plugin" --save-dir "$folder" \
+        --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt \
+        --share-all-embeddings --max-update "$updates" --required-batch-size-multiple 1 \
+        --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
+        --log-format tqdm --log-interval 10 --seed 1 "$@"
+}
+
+search() {
+    train search "$search_updates" $architecture $search_flags \
+        --task bilevel_search --criterion reversible_search
+}
+
+derive() {
+    revdarts-derive "$work/search/checkpoint_last.pt" -o "$work/genotype.json"
+}
+
+retrain() {
+    train found "$train_updates" $architecture $train_flags --genotype "$work/genotype.json" \
+        --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+}
+
+baseline() { # fairseq's transformer of as many parameters, trained as long
+    train transformer "$train_updates" --arch transformer $train_flags \
+        $(python "$examples/baseline.py" "$work/found/checkpoint_last.pt" --layers $baseline_layers) \
+        --encoder-normalize-before --decoder-normalize-before \
+        --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+}
+
+generate() { # FOLDER
+    fairseq-generate "$work/data" --user-dir "$plugin" --path "$work/$1/checkpoint_last.pt" \
+        --beam 5 --max-tokens 4000 --required-batch-size-multiple 1 \
+        --remove-bpe sentencepiece >"$work/$1.generated"
+}
+
+score() { # FOLDER
+    python "$examples/score.py" "$work/$1.generated" "$work/raw/test.$target_language" \
+        --tokenize "$tokenizer"
+}
+
+run_all_stages() { # after the raw text lies in $work/raw
+    stage binarise "sentencepiece and fairseq-preprocess" binarise
+    stage search "search: $search_updates updates of theta, each followed by one of alpha" search
+    stage derive "derive the genotype" derive
+    stage retrain "train the network found: $train_updates updates" retrain
+    stage generate "translate the test set" generate found
+    stage baseline "train fairseq's transformer: as many parameters and updates" baseline
+    stage generate-baseline "translate the test set with it" generate transformer
+    echo
+    cat "$work/derive.log"
+    echo
+    cat "$work/genotype.json"
+    printf '\nnetwork found\n'
+    score found
+    printf '\nfairseq transformer\n'
+    score transformer
+}

@@ -1,0 +1,120 @@
+"""The bilevel search: alpha's step, which follows each update of theta.
+
+    theta <- theta - Adam(dL_theta(theta, alpha)/dtheta)     on theta's share: fairseq's own update
+    alpha <- alpha - Adam(dL_alpha(theta, alpha)/dalpha)     on alpha's share: this file
+
+L_theta and L_alpha are the same loss on different data; the second line is the first-order
+approximation of DARTS (Liu et al. 2019, equation 6 with xi = 0).
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Tuple
+
+import torch
+from fairseq import utils
+from fairseq.criterions import FairseqCriterion
+from fairseq.distributed import utils as distributed_utils
+from torch import Tensor, nn
+
+from .architecture import Architecture
+from .model import RevDartsTransformerModel
+
+
+@dataclass(frozen=True)
+class LevelLoss:
+    """A level's summed loss (nats) over its batches, and the number of target tokens in them."""
+
+    loss: float
+    sample_size: float
+
+    @property
+    def mean(self) -> float:
+        """Nats a token."""
+        return self.loss / max(self.sample_size, 1)
+
+    def __add__(self, other: "LevelLoss") -> "LevelLoss":
+        return LevelLoss(self.loss + other.loss, self.sample_size + other.sample_size)
+
+
+def alpha_optimizer(
+    architecture: Architecture, lr: float, betas: Tuple[float, float], weight_decay: float
+) -> torch.optim.Adam:
+    """alpha's Adam, whose state is the architecture's buffers: so that checkpoints hold it."""
+    adam = torch.optim.Adam(architecture.alphas(), lr=lr, betas=betas, weight_decay=weight_decay)
+    for side, alpha in zip(architecture.sides, architecture.alphas()):
+        adam.state[alpha] = architecture.adam_state(side)
+    return adam
+
+
+@contextmanager
+def only_alpha_requires_grad(model: RevDartsTransformerModel) -> Iterator[None]:
+    """Freeze theta and thaw alpha; what required gradients before does so again afterwards."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.requires_grad_(False)
+        model.architecture.requires_grad_(True)
+        yield
+    finally:
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+
+
+def alpha_gradients(
+    model: RevDartsTransformerModel,
+    criterion: FairseqCriterion,
+    batches: List[Dict[str, Any]],
+    loss_scale: float,
+) -> Tuple[List[Tensor], LevelLoss]:
+    """This process's summed gradients of alpha's loss.
+
+    Args:
+        model: the supernet, without distributed wrappers
+        criterion: the loss
+        batches: of alpha's share; empty ones contribute nothing
+        loss_scale: multiplies the loss before the backward (fp16) and divides the gradients after
+    """
+    alphas = model.architecture.alphas()
+    gradients = [torch.zeros_like(alpha) for alpha in alphas]
+    total = LevelLoss(0.0, 0.0)
+    with only_alpha_requires_grad(model):
+        for batch in filter(None, batches):
+            batch = utils.apply_to_sample(lambda tensor: tensor.to(alphas[0].device), batch)
+            loss, sample_size, _ = criterion(model, batch)
+            for gradient, term in zip(gradients, torch.autograd.grad(loss * loss_scale, alphas)):
+                gradient += term / loss_scale
+            total += LevelLoss(float(loss.detach()), float(sample_size))
+    return gradients, total
+
+
+def sum_over_processes(
+    gradients: List[Tensor], *losses: LevelLoss
+) -> Tuple[List[Tensor], List[LevelLoss]]:
+    """Gradients and losses summed over all processes, in one all-reduce."""
+    if distributed_utils.get_data_parallel_world_size() == 1:
+        return gradients, list(losses)
+    numbers = [number for level in losses for number in (level.loss, level.sample_size)]
+    parts = [gradient.double().flatten() for gradient in gradients]
+    flat = torch.cat([*parts, torch.tensor(numbers).to(parts[0])])
+    distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
+    *summed, numbers = flat.split([*(part.numel() for part in parts), len(numbers)])
+    numbers = numbers.tolist()
+    return (
+        [part.view_as(gradient).to(gradient) for part, gradient in zip(summed, gradients)],
+        [LevelLoss(*pair) for pair in zip(numbers[::2], numbers[1::2])],
+    )
+
+
+def step(
+    adam: torch.optim.Adam, alphas: List[nn.Parameter], gradients: List[Tensor], sample_size: float
+) -> bool:
+    """One Adam step of alpha on the mean gradient a token; False, and no step, if not finite."""
+    means = [gradient / max(sample_size, 1) for gradient in gradients]
+    if not all(mean.isfinite().all() for mean in means):
+        return False
+    for alpha, mean in zip(alphas, means):
+        alpha.grad = mean
+    adam.step()
+    for alpha in alphas:
+        alpha.grad = None
+    return True

@@ -1,0 +1,30 @@
+"""Installation of fairseq_revdarts."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="fairseq-revdarts",
+    version="0.1.0",
+    description="Memory-efficient differentiable Transformer architecture search for fairseq",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["fairseq_revdarts", "fairseq_revdarts.*"]),
+    package_data={"fairseq_revdarts": ["genotypes/*.json"]},
+    python_requires=">=3.8",
+    install_requires=[
+        "fairseq==0.12.2; python_version < '3.11'",
+        "fairseq-fixed; python_version >= '3.11'",
+        "torch>=2.4",
+        "sacrebleu",
+        "sentencepiece",
+    ],
+    extras_require={
+        "tests": ["pytest", "hypothesis", "ruff", "num2words"],
+        "plots": ["matplotlib", "graphviz"],
+        "examples": ["num2words"],
+    },
+    entry_points={"console_scripts": ["revdarts-derive = fairseq_revdarts.cli.derive:main"]},
+)
