@@ -17,7 +17,8 @@ stage() { # NAME TITLE COMMAND...
         return
     fi
     echo "== $title"
-    if ! "$@" >>"$work/$name.log"; then
+    # On a terminal fairseq-train draws its bar on stderr; elsewhere its log lines show the progress.
+    if ! "$@" | tee -a "$work/$name.log" | { grep --line-buffered -E ' \| train_inner \|' || true; }; then
         tail -n 5 "$work/$name.log" >&2
         echo "stopped in '$title'; the whole log is $work/$name.log. Start again to go on." >&2
         exit 1
@@ -31,7 +32,7 @@ binarise() {
         --languages "$source_language" "$target_language" --vocabulary "$vocabulary"
     fairseq-preprocess --source-lang "$source_language" --target-lang "$target_language" \
         --trainpref "$work/pieces/train" --validpref "$work/pieces/valid" \
-        --testpref "$work/pieces/test" --destdir "$work/data" --joined-dictionary --workers 2
+        --testpref "$work/pieces/test" --destdir "$work/data" --joined-dictionary --workers 2 2>&1
 }
 
 train() { # FOLDER UPDATES FLAGS...
@@ -61,7 +62,8 @@ retrain() {
 
 baseline() { # fairseq's transformer of as many parameters, trained as long
     train transformer "$train_updates" --arch transformer $train_flags \
-        $(python "$examples/baseline.py" "$work/found/checkpoint_last.pt" --layers $baseline_layers) \
+        $(python "$examples/parameters.py" "$work/found/checkpoint_last.pt" \
+            --transformer-layers "$baseline_layers") \
         --encoder-normalize-before --decoder-normalize-before \
         --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
 }
@@ -69,10 +71,11 @@ baseline() { # fairseq's transformer of as many parameters, trained as long
 generate() { # FOLDER
     fairseq-generate "$work/data" --user-dir "$plugin" --path "$work/$1/checkpoint_last.pt" \
         --beam 5 --max-tokens 4000 --required-batch-size-multiple 1 \
-        --remove-bpe sentencepiece >"$work/$1.generated"
+        --remove-bpe sentencepiece 2>&1 >"$work/$1.generated"
 }
 
 score() { # FOLDER
+    python "$examples/parameters.py" "$work/$1/checkpoint_last.pt"
     python "$examples/score.py" "$work/$1.generated" "$work/raw/test.$target_language" \
         --tokenize "$tokenizer"
 }

@@ -2,6 +2,7 @@
 # From nothing to a searched, retrained and scored translation model, on an embedded corpus of numbers
 # in words: bash examples/quickstart/run.sh [fr|de|cs]
 # Interrupted and started again, it goes on where it was. To begin anew, remove the work folder.
+# SEARCH_UPDATES and TRAIN_UPDATES make it shorter or longer, WORK puts its files elsewhere.
 set -euo pipefail
 
 language=${1:-fr}
@@ -16,9 +17,9 @@ source "$here/../stages.sh"
 work=${WORK:-$here/work/$language}
 source_language=en target_language=$language vocabulary=250
 architecture="--arch revdarts_transformer_tiny"
-search_updates=300
+search_updates=${SEARCH_UPDATES:-300}
 search_flags="--max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1 --alpha-lr 0.01"
-train_updates=1000
+train_updates=${TRAIN_UPDATES:-1000}
 train_flags="--max-tokens 2500 --lr 5e-3 --warmup-updates 200 --clip-norm 1 --dropout 0.1"
 baseline_layers=2
 # A German number is one word: there BLEU counts characters.

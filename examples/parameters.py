@@ -1,13 +1,16 @@
-"""Print the flags of a fairseq transformer with as many parameters as a checkpoint's model.
+"""Print how many parameters a checkpoint's model has, or with --transformer-layers the flags of a
+fairseq transformer that has as many.
 
-The width is the one whose feed-forward layers come closest to four times as wide; the feed-forward
-width then fits the parameters. Embeddings are shared, as in the checkpoint.
+Its width is the one whose feed-forward layers come closest to four times as wide; the feed-forward
+width then fits the parameters. Embeddings are shared, as in the checkpoint. Tied weights count once.
 """
 
 import argparse
 from typing import Tuple
 
 import torch
+
+import fairseq_revdarts  # noqa: F401  (so that fairseq's own checkpoints can be loaded)
 
 HEADS = 4
 
@@ -30,18 +33,20 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint")
-    parser.add_argument("--layers", type=int, required=True)
+    parser.add_argument("--transformer-layers", type=int, metavar="LAYERS")
     args = parser.parse_args()
 
     weights = torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"]
-    parameters = sum(
-        tensor.numel() for tensor in {t.data_ptr(): t for t in weights.values()}.values()
-    )
+    distinct = {tensor.data_ptr(): tensor for tensor in weights.values()}
+    parameters = sum(tensor.numel() for tensor in distinct.values())
+    if args.transformer_layers is None:
+        print(f"parameters = {parameters:,}")
+        return
     vocabulary = len(weights["encoder.input.embed_tokens.weight"])
-    width, ffn_width = transformer_widths(parameters, vocabulary, args.layers)
+    width, ffn_width = transformer_widths(parameters, vocabulary, args.transformer_layers)
     for side in ("encoder", "decoder"):
         print(
-            f"--{side}-layers {args.layers} --{side}-embed-dim {width} "
+            f"--{side}-layers {args.transformer_layers} --{side}-embed-dim {width} "
             f"--{side}-ffn-embed-dim {ffn_width} --{side}-attention-heads {HEADS}"
         )
 

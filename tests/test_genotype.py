@@ -1,0 +1,365 @@
+"""The genotype file: what is written is read back, and all damage is one kind of error."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fairseq_revdarts import genotype as module
+from fairseq_revdarts.genotype import Genotype, GenotypeError, load_genotype
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION, POOLINGS
+
+#: The example of the documentation: files like it must stay readable.
+DOCUMENTED = """
+{"format": "revdarts-genotype", "version": 1, "pooling": "max",
+ "encoder": [["ffn", "self_attention"], ["conv_3", "dynamic_conv_7"]],
+ "decoder": [["ffn", "self_attention", "cross_attention"],
+             ["glu", "cross_attention", "cross_attention"]]}
+"""
+NO_SUCH_FILE = "no/such/genotype.json"
+
+moderate = settings(deadline=None, max_examples=100)
+
+
+@st.composite
+def genotypes(draw):
+    layers = draw(st.integers(1, 4))
+    cells = {}
+    for side, fixed in (("encoder", ()), ("decoder", (CROSS_ATTENTION,))):
+        searched = draw(st.integers(2, 5)) - len(fixed)
+        operation = st.sampled_from(CANDIDATES[side])
+        cells[side] = tuple(
+            (*(draw(operation) for _ in range(searched)), *fixed) for _ in range(layers)
+        )
+    return Genotype(pooling=draw(st.sampled_from(POOLINGS)), **cells)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def documented(**fields):
+    """The documented genotype as a dict, with some fields replaced."""
+    return {**json.loads(DOCUMENTED), **fields}
+
+
+def flaw(content):
+    """The message of the GenotypeError that reading `content` raises."""
+    with pytest.raises(GenotypeError) as error:
+        Genotype.from_json(content if isinstance(content, str) else json.dumps(content))
+    return str(error.value)
+
+
+# ------------------------------------------------------------------------------- round trips
+
+
+@moderate
+@given(genotypes())
+def test_json_round_trip(genotype):
+    text = genotype.to_json()
+    assert "\n" not in text
+    assert Genotype.from_json(text) == genotype
+    assert load_genotype(text) == genotype
+
+
+@moderate
+@given(genotypes())
+def test_file_round_trip(tmp_path_factory, genotype):
+    path = str(tmp_path_factory.getbasetemp() / "genotype.json")
+    genotype.save(path)
+    assert load_genotype(path) == genotype
+
+
+def test_the_documented_file_is_read_and_written_with_its_keys():
+    genotype = Genotype.from_json(DOCUMENTED)
+    assert genotype.pooling == "max"
+    assert genotype.encoder == (("ffn", "self_attention"), ("conv_3", "dynamic_conv_7"))
+    assert genotype.decoder[1] == ("glu", "cross_attention", "cross_attention")
+    assert json.loads(genotype.to_json()) == json.loads(DOCUMENTED)
+
+
+def test_a_genotype_that_ships_is_loaded_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    genotype = Genotype.from_json(DOCUMENTED)
+    genotype.save(str(tmp_path / "found-once.json"))
+    assert load_genotype("found-once") == genotype
+    with pytest.raises(GenotypeError, match=r"found-twice.*found-once"):
+        load_genotype("found-twice")
+
+
+# ------------------------------------------------------------------------------- damage
+
+DAMAGE = {
+    "unknown operation of the encoder": (
+        documented(encoder=[["ffn", "self_attention"], ["conv_4", "ffn"]]),
+        ["encoder, layer 2", "'conv_4'", "conv_3", "identity"],
+    ),
+    "unknown operation of the decoder": (
+        documented(decoder=[["FFN", "ffn", "cross_attention"], ["ffn"] * 3]),
+        ["decoder, layer 1", "'FFN'", "ffn", "cross_attention"],
+    ),
+    "cross-attention in the encoder": (
+        documented(encoder=[["ffn", "cross_attention"], ["ffn", "ffn"]]),
+        ["encoder, layer 1", "'cross_attention'"],
+    ),
+    "last decoder split": (
+        documented(decoder=[["ffn", "ffn", "cross_attention"], ["ffn", "ffn", "glu"]]),
+        ["decoder, layer 2", "last split", "'glu'", "cross_attention"],
+    ),
+    "other splits in a layer of the encoder": (
+        documented(encoder=[["ffn", "ffn"], ["ffn", "ffn", "ffn"]]),
+        ["encoder, layer 2", "3 splits", "layer 1 has 2"],
+    ),
+    "other splits in a layer of the decoder": (
+        documented(decoder=[["ffn", "ffn", "cross_attention"], ["ffn", "cross_attention"]]),
+        ["decoder, layer 2", "2 splits", "layer 1 has 3"],
+    ),
+    "one split in the encoder": (
+        documented(encoder=[["ffn"], ["ffn"]]),
+        ["encoder, layer 1", "1 splits", "at least 2"],
+    ),
+    "one split in the decoder": (
+        documented(decoder=[["cross_attention"], ["cross_attention"]]),
+        ["decoder, layer 1", "1 splits", "at least 2"],
+    ),
+    "no splits": (documented(encoder=[[], []]), ["encoder, layer 1", "0 splits", "at least 2"]),
+    "no layers in the encoder": (documented(encoder=[]), ["encoder", "no layers"]),
+    "no layers in the decoder": (documented(decoder=[]), ["decoder", "no layers"]),
+    "more layers in the encoder": (
+        documented(decoder=[["ffn", "cross_attention"]]),
+        ["encoder's cell has 2", "decoder's 1"],
+    ),
+    "a cell that is no list": (documented(encoder="ffn"), ["encoder", "list of layers"]),
+    "a layer that is no list": (documented(decoder=["ffn", "ffn"]), ["decoder", "list"]),
+    "unknown pooling": (documented(pooling="median"), ["pooling", "'median'", "max, avg"]),
+    "pooling of another case": (documented(pooling="Max"), ["pooling", "'Max'", "max, avg"]),
+    "wrong format": (documented(format="genotype"), ['"format": "revdarts-genotype"']),
+    "version of the future": (documented(version=2), ["version", "2", "reads version 1"]),
+    "version as text": (documented(version="1"), ["version", "'1'", "reads version 1"]),
+    "version as truth": (documented(version=True), ["version", "True", "reads version 1"]),
+    "version with a fraction": (documented(version=1.0), ["version", "1.0", "reads version 1"]),
+    "no version": (documented(version=None), ["version", "None", "reads version 1"]),
+    "unknown key": (documented(seed=1), ["unknown keys", "seed"]),
+    "not JSON": ("genotype", ["not JSON"]),
+    "empty": ("", ["not JSON"]),
+    "cut short": (DOCUMENTED[: len(DOCUMENTED) // 2], ["not JSON"]),
+    "two in one file": (DOCUMENTED + DOCUMENTED, ["not JSON"]),
+    "nested without end": ("[" * 100_000, ["not JSON"]),
+    "a list": ("[]", ["not a genotype", '"format"']),
+    "null": ("null", ["not a genotype", '"format"']),
+    "a number": ("1", ["not a genotype", '"format"']),
+    "an empty object": ("{}", ["not a genotype", '"format"']),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_named(content, words):
+    message = flaw(content)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("key", sorted(json.loads(DOCUMENTED)))
+def test_a_missing_key_is_named(key):
+    content = documented()
+    del content[key]
+    assert key in flaw(content)
+
+
+def test_a_number_too_long_for_python_is_no_genotype():
+    assert flaw('{"format": "revdarts-genotype", "version": ' + "1" * 10_000 + "}")
+
+
+@moderate
+@given(genotypes(), st.data())
+def test_each_operation_is_checked(genotype, data):
+    content = json.loads(genotype.to_json())
+    side = data.draw(st.sampled_from(sorted(CANDIDATES)))
+    layer = data.draw(st.integers(0, len(content[side]) - 1))
+    split = data.draw(st.integers(0, len(content[side][layer]) - 1))
+    content[side][layer][split] = "conv_13"
+    message = flaw(content)
+    assert f"{side}, layer {layer + 1}:" in message
+    assert "'conv_13'" in message
+
+
+@moderate
+@given(json_values)
+@example([["ffn", {}]])
+def test_any_json_is_a_genotype_error(value):
+    flaw(json.dumps(value))
+
+
+PLACES = [
+    *((key,) for key in json.loads(DOCUMENTED)),
+    *((side, layer) for side in CANDIDATES for layer in (0, 1)),
+    *((side, layer, split) for side in CANDIDATES for layer in (0, 1) for split in (0, -1)),
+]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(PLACES), json_values)
+@example(("encoder",), [["ffn", {}]])
+@example(("encoder", 0, 0), [])
+@example(("decoder", 1, -1), {"cross_attention": 1})
+@example(("decoder", 0, 0), None)
+@example(("pooling",), {})
+@example(("format",), ["revdarts-genotype"])
+def test_any_json_in_place_of_a_field_loads_or_is_a_genotype_error(place, value):
+    content = documented()
+    holder = content
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    try:
+        genotype = Genotype.from_json(json.dumps(content))
+    except GenotypeError as error:
+        assert str(error)
+    else:
+        assert json.loads(genotype.to_json()) == content
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def file_flaw(name):
+    """The message of the GenotypeError that loading what `name` names raises."""
+    with pytest.raises(GenotypeError) as error:
+        load_genotype(str(name))
+    assert "--genotype" in str(error.value)
+    return str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named():
+    message = file_flaw(NO_SUCH_FILE)
+    assert NO_SUCH_FILE in message
+    assert "No such file" in message
+
+
+def test_a_directory_is_named(tmp_path):
+    message = file_flaw(tmp_path)
+    assert str(tmp_path) in message
+    assert "directory" in message
+
+
+def test_a_broken_file_is_named_with_its_flaw(tmp_path):
+    path = tmp_path / "genotype.json"
+    path.write_text(json.dumps(documented(pooling="median")), encoding="utf-8")
+    message = file_flaw(path)
+    assert str(path) in message
+    assert "'median'" in message
+
+
+def test_a_broken_genotype_of_a_checkpoint_is_not_called_a_file():
+    message = file_flaw(json.dumps(documented(pooling="median")))
+    assert "checkpoint" in message
+    assert "'median'" in message
+
+
+@moderate
+@given(st.binary(max_size=64))
+@example(b"\x80\x02}q\x00.")
+@example(b"\xff\xfe{\x00}\x00")
+@example(b"\xef\xbb\xbf" + DOCUMENTED.encode()[:20])
+@example(b"\x00" * 16)
+def test_a_binary_file_is_a_genotype_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "binary.json"
+    path.write_bytes(content)
+    assert str(path) in file_flaw(path)
+
+
+@moderate
+@given(st.text(max_size=20))
+@example("")
+@example("{")
+@example("\0")
+@example("x" * 300)
+def test_any_name_without_a_genotype_is_a_genotype_error(name):
+    file_flaw(name)
+
+
+# ------------------------------------------------------------------------------- writing
+
+OLD = Genotype("max", (("ffn", "ffn"),), (("ffn", CROSS_ATTENTION),))
+NEW = Genotype("avg", (("glu", "glu"),), (("glu", CROSS_ATTENTION),))
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("function", ["replace", "fsync", "chmod"])
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(
+    tmp_path, monkeypatch, function, error
+):
+    path = tmp_path / "genotype.json"
+    OLD.save(str(path))
+
+    def fail(*_args, **_kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            NEW.save(str(path))
+    assert load_genotype(str(path)) == OLD
+    assert os.listdir(tmp_path) == ["genotype.json"]
+
+
+def test_the_old_file_is_replaced_by_one_that_is_complete(tmp_path, monkeypatch):
+    path = tmp_path / "genotype.json"
+    OLD.save(str(path))
+    replace, seen = os.replace, []
+
+    def look(source, target):
+        seen.append((load_genotype(str(source)), load_genotype(str(target))))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look)
+    NEW.save(str(path))
+    assert seen == [(NEW, OLD)]
+    assert load_genotype(str(path)) == NEW
+    assert os.listdir(tmp_path) == ["genotype.json"]
+
+
+def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "other").touch()
+    NEW.save(str(tmp_path / "genotype.json"))
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_path_without_a_folder_is_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    NEW.save("genotype.json")
+    assert load_genotype("genotype.json") == NEW
+    assert os.listdir(tmp_path) == ["genotype.json"]
+
+
+# ------------------------------------------------------------------------------- imports
+
+WITHOUT_THE_PACKAGE = """
+import sys, types
+package = types.ModuleType("fairseq_revdarts")
+package.__path__ = [sys.argv[1]]
+sys.modules["fairseq_revdarts"] = package
+from fairseq_revdarts.genotype import load_genotype
+print(load_genotype(sys.argv[2]).pooling)
+print(sorted({"torch", "fairseq", "numpy", "omegaconf"} & set(sys.modules)))
+"""
+
+
+def test_genotypes_are_read_without_torch():
+    folder = str(Path(module.__file__).parent)
+    command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, folder, DOCUMENTED]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines() == ["max", "[]"], run.stderr
