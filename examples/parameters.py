@@ -2,7 +2,7 @@
 fairseq transformer that has as many.
 
 Its width is the one whose feed-forward layers come closest to four times as wide; the feed-forward
-width then fits the parameters. Embeddings are shared, as in the checkpoint. Tied weights count once.
+width then fits the parameters. Embeddings are shared, as in the checkpoint; they count once.
 """
 
 import argparse

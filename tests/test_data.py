@@ -132,7 +132,7 @@ def test_a_share_keeps_the_order_of_the_whole(members, shuffle, seed):
 
 
 @moderate
-@given(st.integers(2, 60), st.floats(0.2, 0.8), seeds, st.sampled_from([12, 40, 400]))
+@given(st.integers(4, 60), st.floats(0.3, 0.7), seeds, st.sampled_from([12, 40, 400]))
 @example(13, 0.444, 1, 400)
 def test_the_batches_of_both_shares_hold_every_pair_once(pairs, alpha_split, seed, max_tokens):
     whole = translations(pairs, shuffle=True)
@@ -152,7 +152,7 @@ def test_a_batch_holds_the_pairs_that_its_indices_name():
                 assert source[-len(pair["source"]) :].tolist() == pair["source"].tolist()
                 assert target[: len(pair["target"])].tolist() == pair["target"].tolist()
                 seen.append(int(index))
-        assert sorted(seen) == share.ordered_indices().tolist()
+        assert sorted(seen) == np.flatnonzero(share.members).tolist()
 
 
 # ------------------------------------------------------------------------------- alpha's batches
@@ -232,10 +232,12 @@ def test_two_processes_share_the_batches_between_them():
 def test_taking_batches_leaves_the_random_state_as_it_was(count, offset, seed):
     torch.manual_seed(seed)
     np.random.seed(seed)
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    before = torch.get_rng_state()
     AlphaBatches(iterator(ALPHA_SHARE), torch.tensor([2, offset])).take(count)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn = np.random.random()
+    np.random.seed(seed)
+    assert drawn == np.random.random()
 
 
 def test_nothing_is_built_before_the_first_batch_is_asked_for():

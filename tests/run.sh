@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# All tests, from a bare checkout: makes .venv with the test extras if there is none, then runs ruff and
+# pytest. Arguments go to pytest: bash tests/run.sh -k reversible
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source examples/environment.sh tests
+prepare_environment examples
+
+ruff check .
+ruff format --check .
+python -m pytest "$@"

@@ -1,0 +1,209 @@
+"""The whole road through fairseq's commands, as a newcomer types them."""
+
+import json
+import re
+import socket
+import subprocess
+
+import torch
+from conftest import BIN, PLUGIN, RETRAIN, SEARCH, read_log, run, train
+
+from fairseq_revdarts.genotype import load_genotype
+from fairseq_revdarts.search_space import CANDIDATES
+
+GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
+TEST_SENTENCES = 13
+
+
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def weights(path):
+    """Model weights, without a buffer that some fairseq versions leave uninitialised."""
+    return {k: v for k, v in load(path)["model"].items() if not k.endswith("_float_tensor")}
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def hypotheses(output):
+    return {int(n): text for n, text in re.findall(r"^H-(\d+)\t\S+\t(.*)$", output, re.MULTILINE)}
+
+
+def test_search_writes_its_genotype_and_its_log(search):
+    folder, output = search
+    genotype = load_genotype(str(folder / "genotype.json"))
+    assert len(genotype.encoder) == 2 and len(genotype.decoder[0]) == 3
+    log = read_log(folder / "search.jsonl")
+    assert [entry["update"] for entry in log] == [2, 4, 6]
+    for entry in log:
+        assert entry["loss"] > 0 and entry["alpha_loss"] > 0 and 0 < entry["drift"] < 1e-4
+        assert len(entry["probabilities"]) == 2 * 2 + 2 * 2
+        for node, row in entry["probabilities"].items():
+            assert abs(sum(row.values()) - 1) < 1e-5
+            assert tuple(row) == CANDIDATES[node.split(".")[0]]
+    for key in ("loss", "alpha_loss", "alpha_entropy", "drift"):
+        assert f'"{key}"' in output
+    assert re.search(r"of 300 training pairs, 167 update theta and 133 update alpha", output)
+
+
+def test_search_moves_alpha_on_its_own_share(search):
+    """alpha's batches are counted, and its Adam has taken one step an update."""
+    model = weights(search[0] / "checkpoint_last.pt")
+    for side in CANDIDATES:
+        assert model[f"architecture.{side}_step"] == 6
+        assert model[f"architecture.{side}"].abs().max() > 0.05
+    assert model["architecture.data_position"].tolist()[0] >= 1
+    assert model["architecture.data_position"].tolist() != [1, 0]
+
+
+def test_genotype_is_the_argmax_of_the_checkpoint(search, tmp_path):
+    folder, _ = search
+    output = run("revdarts-derive", folder / "checkpoint_last.pt", "-o", tmp_path / "derived.json")
+    assert "encoder.1.1" in output and "decoder.2.2" in output
+    assert (tmp_path / "derived.json").read_text() == (folder / "genotype.json").read_text()
+
+
+def test_resumed_search_goes_on_where_it_was(data, search, tmp_path):
+    folder, _ = search
+    train(data, tmp_path, *SEARCH, updates=3)
+    assert load(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"] == 3
+    # What an interrupted search wrote after its last checkpoint is written again, not twice.
+    with open(tmp_path / "search.jsonl", "a") as file:
+        file.write('{"update": 4}\n{"upd')
+    train(data, tmp_path, *SEARCH, updates=6)
+    assert_same_weights(tmp_path / "checkpoint_last.pt", folder / "checkpoint_last.pt")
+    assert (tmp_path / "genotype.json").read_text() == (folder / "genotype.json").read_text()
+    updates = [entry["update"] for entry in read_log(tmp_path / "search.jsonl")]
+    assert updates == [2, 4, 6]
+
+
+def test_alpha_start(data, tmp_path):
+    train(data, tmp_path, *SEARCH, "--alpha-start=2", updates=3)
+    assert weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"] == 1
+    assert read_log(tmp_path / "search.jsonl")[0]["alpha_loss"] is None
+
+
+def test_checkpoint_holds_the_genotype_and_not_its_path(retrained):
+    genotype = load_genotype(str(retrained / "moved.json"))
+    saved = load(retrained / "checkpoint_last.pt")["cfg"]["model"]["genotype"]
+    assert json.loads(saved) == json.loads(genotype.to_json())
+
+
+def test_generate_loses_no_sentence(data, retrained):
+    output = run(
+        *("fairseq-generate", data, "--path", retrained / "checkpoint_last.pt", "--beam=4"),
+        *("--remove-bpe=sentencepiece", *GENERATE),
+    )
+    assert sorted(hypotheses(output)) == list(range(TEST_SENTENCES))
+
+
+def test_batched_beam_search_gives_what_sentences_give_one_by_one(data, retrained):
+    command = ["fairseq-generate", data, "--path", retrained / "checkpoint_last.pt", "--beam=4"]
+    batched, single = (
+        hypotheses(run(*command, *GENERATE, *more)) for more in ([], ["--batch-size=1"])
+    )
+    assert batched == single
+
+
+def test_generate_with_the_supernet_itself(data, search):
+    output = run(
+        *("fairseq-generate", data, "--path", search[0] / "checkpoint_last.pt"),
+        *("--beam=2", "--max-len-b=20", *GENERATE),
+    )
+    assert sorted(hypotheses(output)) == list(range(TEST_SENTENCES))
+    assert "alpha will not move" not in output
+
+
+def test_interactive(data, retrained, raw):
+    sentences = (raw / "pieces/test.en").read_text().splitlines()[:3]
+    output = run(
+        *("fairseq-interactive", data, "--path", retrained / "checkpoint_last.pt"),
+        *("--source-lang=en", "--target-lang=fr", "--buffer-size=3", "--beam=2", *GENERATE),
+        input="\n".join(sentences) + "\n",
+    )
+    assert sorted(hypotheses(output)) == [0, 1, 2]
+
+
+def test_retraining_goes_on_where_it_was(data, retrained, tmp_path):
+    genotype = f"--genotype={retrained / 'moved.json'}"
+    train(data, tmp_path, *RETRAIN, genotype, updates=2)
+    train(data, tmp_path, *RETRAIN, genotype, updates=4)
+    assert_same_weights(tmp_path / "checkpoint_last.pt", retrained / "checkpoint_last.pt")
+
+
+def test_validation_with_bleu_and_resuming(data, retrained, tmp_path):
+    """--eval-bleu puts numpy's counts into the checkpoint: it still loads, weights only."""
+    flags = [flag for flag in RETRAIN if flag != "--disable-validation"]
+    flags += [f"--genotype={retrained / 'moved.json'}", "--eval-bleu", "--eval-bleu-remove-bpe"]
+    flags += ['--eval-bleu-args={"beam": 1, "max_len_b": 10}']
+    train(data, tmp_path, *flags, updates=1)
+    assert '"train_num_updates": "2"' in train(data, tmp_path, *flags, updates=2)
+
+
+def test_two_processes(data, tmp_path):
+    """Two processes over gloo search together; the first writes, once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    distributed = [
+        "--distributed-world-size=2",
+        "--distributed-no-spawn",
+        f"--distributed-init-method=tcp://127.0.0.1:{port}",
+        "--distributed-backend=gloo",
+        "--ddp-backend=legacy_ddp",
+    ]
+    command = [BIN / "fairseq-train", data, f"--save-dir={tmp_path}", "--max-update=3", *SEARCH]
+    second = subprocess.Popen(
+        [str(word) for word in (*command, *distributed, "--distributed-rank=1")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        run(*command, *distributed, "--distributed-rank=0")
+        assert second.wait(timeout=60) == 0
+    finally:
+        second.kill()
+    assert weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"] == 3
+    assert [entry["update"] for entry in read_log(tmp_path / "search.jsonl")] == [2]
+    load_genotype(str(tmp_path / "genotype.json"))
+
+
+def test_a_supernet_trained_by_mistake_is_warned_of(data, tmp_path):
+    assert "alpha will not move" in train(data, tmp_path, *RETRAIN, "--no-save", updates=1)
+
+
+def test_search_with_a_genotype_is_refused(data, retrained, tmp_path):
+    genotype = f"--genotype={retrained / 'moved.json'}"
+    output = train(data, tmp_path, *SEARCH, genotype, updates=1, fails=True)
+    assert "--task bilevel_search with --genotype" in output
+    assert not (tmp_path / "search.jsonl").exists()
+
+
+def test_drift_past_its_limit_stops_the_search(data, tmp_path):
+    output = train(data, tmp_path, *SEARCH, "--drift-limit=1e-12", updates=2, fails=True)
+    assert "past --drift-limit 1e-12" in output and "--backprop checkpoint" in output
+
+
+def test_generate_with_another_vocabulary_is_refused(raw, retrained, tmp_path):
+    run(
+        *("fairseq-preprocess", "--source-lang=en", "--target-lang=fr", "--joined-dictionary"),
+        *(f"--trainpref={raw}/raw/train", f"--testpref={raw}/raw/test", f"--destdir={tmp_path}"),
+    )
+    output = run(
+        *("fairseq-generate", tmp_path, "--path", retrained / "checkpoint_last.pt", *GENERATE),
+        fails=True,
+    )
+    assert "the checkpoint's source vocabulary has" in output
+
+
+def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"format": "revdarts-genotype", "version": 1')
+    output = train(data, tmp_path, *RETRAIN, f"--genotype={broken}", updates=1, fails=True)
+    assert "error: argument --genotype" in output and str(broken) in output

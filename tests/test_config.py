@@ -1,0 +1,337 @@
+"""Flags: what fits builds a network of the documented size, what does not is named."""
+
+import dataclasses
+import json
+import logging
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import options
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import fairseq_revdarts
+from fairseq_revdarts.config import RevDartsTransformerConfig, network_shape
+from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.model import RevDartsTransformerModel
+from fairseq_revdarts.search_space import CROSS_ATTENTION, DECODER_CANDIDATES, ENCODER_CANDIDATES
+
+#: The architecture that the paper reports to have found, as far as it says.
+FOUND = Genotype(
+    "max",
+    (("ffn", "self_attention"), ("self_attention", "ffn")),
+    (
+        ("ffn", CROSS_ATTENTION, CROSS_ATTENTION),
+        ("self_attention", CROSS_ATTENTION, CROSS_ATTENTION),
+    ),
+)
+#: Another shape than the flags' defaults, in everything.
+OTHER = Genotype(
+    "avg",
+    (("ffn", "glu", "conv_3", "identity"),) * 3,
+    (("zero", CROSS_ATTENTION),) * 3,
+)
+
+
+def config(**flags):
+    return RevDartsTransformerConfig(
+        **{"max_source_positions": 1024, "max_target_positions": 1024, **flags}
+    )
+
+
+def parse(*flags, arch="revdarts_transformer"):
+    """What fairseq-train makes of its command line, before it becomes a configuration."""
+    user_dir = str(Path(fairseq_revdarts.__file__).parent)
+    parser = options.get_training_parser()
+    command = ["data", "--user-dir", user_dir, "--task", "translation", "--arch", arch]
+    return options.parse_args_and_arch(parser, [*command, *flags])
+
+
+def parse_error(capsys, *flags):
+    """The last line that fairseq-train ends with: argparse's error."""
+    with pytest.raises(SystemExit) as stop:
+        parse(*flags)
+    assert stop.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------- validation
+
+BAD_FLAGS = {
+    "hidden size, encoder splits": (
+        {"hidden_size": 961},
+        ["--hidden-size 961", "multiple of the 2 encoder splits"],
+    ),
+    "hidden size, decoder splits": (
+        {"hidden_size": 962, "attention_heads": 1},
+        ["--hidden-size 962", "multiple of the 3 decoder splits"],
+    ),
+    "hidden size, heads in the encoder": (
+        {"hidden_size": 966},
+        ["--hidden-size 966", "2 encoder splits of 483", "multiple of --attention-heads 8"],
+    ),
+    "hidden size, heads in the decoder": (
+        {"hidden_size": 954, "attention_heads": 9},
+        ["--hidden-size 954", "3 decoder splits of 318", "multiple of --attention-heads 9"],
+    ),
+    "no hidden size": ({"hidden_size": 0}, ["--hidden-size 0"]),
+    "no heads": ({"attention_heads": 0}, ["--attention-heads 0"]),
+    "encoder layers": (
+        {"encoder_layers": 7},
+        ["--encoder-layers 7", "multiple of 2", "--cell-layers"],
+    ),
+    "decoder layers": (
+        {"decoder_layers": 8, "cell_layers": 3},
+        ["--decoder-layers 8", "multiple of 3", "--cell-layers"],
+    ),
+    "fewer layers than in a cell": (
+        {"encoder_layers": 2, "cell_layers": 4},
+        ["--encoder-layers 2", "multiple of 4", "--cell-layers"],
+    ),
+    "no encoder layers": ({"encoder_layers": 0}, ["--encoder-layers 0", "multiple of 2"]),
+    "negative decoder layers": ({"decoder_layers": -2}, ["--decoder-layers -2", "multiple of 2"]),
+    "one encoder split": ({"encoder_splits": 1}, ["--encoder-splits 1", "at least 2"]),
+    "one decoder split": ({"decoder_splits": 1}, ["--decoder-splits 1", "at least 2"]),
+    "no splits": ({"encoder_splits": 0}, ["--encoder-splits 0", "at least 2"]),
+    "no cell layers": ({"cell_layers": 0}, ["--cell-layers 0", "at least 1"]),
+    "negative cell layers": ({"cell_layers": -1}, ["--cell-layers -1", "at least 1"]),
+    "no embedding": ({"embed_dim": 0}, ["--embed-dim 0", "at least 1"]),
+    "no ffn": ({"ffn_embed_dim": -1}, ["--ffn-embed-dim -1", "at least 1"]),
+    "layers for the genotype": (
+        {"genotype": OTHER.to_json(), "encoder_layers": 10},
+        ["--encoder-layers 10", "multiple of 3", "genotype's cell layers"],
+    ),
+    "hidden size for the genotype": (
+        {"genotype": OTHER.to_json(), "hidden_size": 962, "attention_heads": 1},
+        ["--hidden-size 962", "multiple of the 4 encoder splits"],
+    ),
+    "a genotype file that is not there": (
+        {"genotype": "no/such/genotype.json"},
+        ["--genotype no/such/genotype.json", "No such file"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("flags", "words"), BAD_FLAGS.values(), ids=BAD_FLAGS)
+def test_a_flag_that_does_not_fit_is_named(flags, words):
+    with pytest.raises(ValueError, match=r"^--") as error:
+        network_shape(config(**flags))
+    for word in words:
+        assert word in str(error.value)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from([1, 2, 3, 4, 6, 12]),
+    st.integers(-1, 6),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.sampled_from([0, 7, 120, 240, 480, 960]),
+    st.sampled_from([0, 1, 4, 5, 8]),
+)
+@example(12, 2, 2, 3, 960, 8)
+def test_what_does_not_fit_is_refused_and_only_that(layers, s, encoder, decoder, width, heads):
+    cfg = config(
+        encoder_layers=layers,
+        decoder_layers=12,
+        cell_layers=s,
+        encoder_splits=encoder,
+        decoder_splits=decoder,
+        hidden_size=width,
+        attention_heads=heads,
+    )
+    fits = (
+        min(s, heads, width) >= 1
+        and min(encoder, decoder) >= 2
+        and layers % s == 12 % s == 0
+        and width % (encoder * heads) == width % (decoder * heads) == 0
+    )
+    if not fits:
+        with pytest.raises(ValueError, match=r"^--"):
+            network_shape(cfg)
+        return
+    shape = network_shape(cfg)
+    assert shape.searched
+    assert shape.pooling == "max"
+    assert shape.operations["encoder"] == [[ENCODER_CANDIDATES] * encoder] * s
+    searched = [DECODER_CANDIDATES] * (decoder - 1)
+    assert shape.operations["decoder"] == [[*searched, (CROSS_ATTENTION,)]] * s
+
+
+# ------------------------------------------------------------------------------- genotypes
+
+
+def test_a_genotype_overrides_the_flags_and_says_so(caplog):
+    cfg = config(genotype=OTHER.to_json(), encoder_layers=6, decoder_layers=9)
+    with caplog.at_level(logging.INFO, logger="fairseq_revdarts"):
+        shape = network_shape(cfg)
+    assert not shape.searched
+    assert shape.pooling == "avg"
+    assert shape.cell_layers == 3
+    assert (shape.splits("encoder"), shape.splits("decoder")) == (4, 2)
+    assert shape.operations["encoder"] == [[("ffn",), ("glu",), ("conv_3",), ("identity",)]] * 3
+    assert shape.operations["decoder"] == [[("zero",), (CROSS_ATTENTION,)]] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "--encoder-splits is 4, as the genotype says, not 2",
+        "--decoder-splits is 2, as the genotype says, not 3",
+        "--cell-layers is 3, as the genotype says, not 2",
+        "--pooling is avg, as the genotype says, not max",
+    ]
+
+
+def test_a_genotype_that_agrees_with_the_flags_says_nothing(caplog):
+    with caplog.at_level(logging.INFO, logger="fairseq_revdarts"):
+        network_shape(config(genotype=FOUND.to_json()))
+    assert not caplog.records
+
+
+def test_flags_that_the_genotype_overrides_are_not_checked():
+    flags = {"encoder_splits": 0, "decoder_splits": 1, "cell_layers": 0}
+    assert network_shape(config(genotype=FOUND.to_json(), **flags)).cell_layers == 2
+
+
+def test_a_genotype_is_read_from_a_file(tmp_path):
+    FOUND.save(str(tmp_path / "found.json"))
+    from_file = network_shape(config(genotype=str(tmp_path / "found.json")))
+    assert from_file == network_shape(config(genotype=FOUND.to_json()))
+
+
+# ------------------------------------------------------------------------------- architectures
+
+BASE = {
+    "genotype": None,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "cell_layers": 2,
+    "encoder_splits": 2,
+    "decoder_splits": 3,
+    "pooling": "max",
+    "embed_dim": 256,
+    "hidden_size": 960,
+    "attention_heads": 8,
+    "dropout": 0.1,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "share_decoder_input_output_embed": False,
+    "share_all_embeddings": False,
+    "backprop": None,
+    "max_source_positions": 1024,
+    "max_target_positions": 1024,
+}
+BIG = {**BASE, "embed_dim": 512, "hidden_size": 1824, "dropout": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected"), [("revdarts_transformer", BASE), ("revdarts_transformer_big", BIG)]
+)
+def test_the_named_architectures_have_the_documented_numbers(arch, expected):
+    model = convert_namespace_to_omegaconf(parse(arch=arch)).model
+    assert {flag: model[flag] for flag in expected} == expected
+    network_shape(model)
+
+
+def test_the_tiny_architecture_is_a_small_one_of_the_same_kind():
+    tiny = convert_namespace_to_omegaconf(parse(arch="revdarts_transformer_tiny")).model
+    for flag in ("cell_layers", "encoder_splits", "decoder_splits", "pooling", "dropout"):
+        assert tiny[flag] == BASE[flag]
+    for flag in ("encoder_layers", "decoder_layers", "embed_dim", "hidden_size"):
+        assert tiny[flag] < BASE[flag]
+    network_shape(tiny)
+
+
+def test_flags_on_the_command_line_override_a_named_architecture():
+    flags = ["--hidden-size", "912", "--dropout", "0.2", "--pooling", "avg"]
+    model = convert_namespace_to_omegaconf(parse(*flags, arch="revdarts_transformer_big")).model
+    assert (model.hidden_size, model.dropout, model.pooling) == (912, 0.2, "avg")
+    assert model.embed_dim == 512
+
+
+def test_without_a_command_line_the_configuration_is_the_base():
+    """As fairseq-hydra-train takes it."""
+    cfg = dataclasses.asdict(RevDartsTransformerConfig())
+    positions = {"max_source_positions", "max_target_positions"}  # the task's
+    assert {flag: cfg[flag] for flag in BASE if flag not in positions} == {
+        flag: value for flag, value in BASE.items() if flag not in positions
+    }
+
+
+def parameters(vocabulary, **flags):
+    """Millions of parameters of the network with a joint vocabulary."""
+    dictionary = Dictionary()
+    for number in range(vocabulary - len(dictionary)):
+        dictionary.add_symbol(str(number))
+    task = types.SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    with torch.device("meta"):
+        cfg = config(share_all_embeddings=True, **flags)
+        model = RevDartsTransformerModel.build_model(cfg, task)
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+
+
+def test_the_base_that_was_found_has_the_reported_parameters():
+    assert parameters(33_000, genotype=FOUND.to_json()) == pytest.approx(65, abs=3)
+
+
+# ------------------------------------------------------------------------------- command line
+
+
+def test_a_genotype_file_on_the_command_line_becomes_its_content(tmp_path):
+    path = tmp_path / "genotype.json"
+    path.write_text(json.dumps(json.loads(OTHER.to_json()), indent=2), encoding="utf-8")
+    args = parse("--genotype", str(path))
+    path.unlink()
+    assert args.genotype == OTHER.to_json()
+    cfg = convert_namespace_to_omegaconf(args)
+    assert cfg.model.genotype == OTHER.to_json()
+    assert network_shape(cfg.model).cell_layers == 3
+
+
+def test_a_genotype_that_an_earlier_run_stored_is_taken_as_it_is():
+    assert parse("--genotype", OTHER.to_json()).genotype == OTHER.to_json()
+
+
+def test_without_a_genotype_the_network_is_the_supernet():
+    args = parse()
+    assert network_shape(convert_namespace_to_omegaconf(args).model).searched
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--pooling", "median"], ["--pooling", "'median'", "max", "avg"]),
+        (["--backprop", "nothing"], ["--backprop", "'nothing'", "reconstruct", "store"]),
+        (["--hidden-size", "wide"], ["--hidden-size", "'wide'"]),
+        (["--genotype", "no/such.json"], ["--genotype", "no/such.json", "No such file"]),
+    ],
+)
+def test_a_flag_that_cannot_be_read_is_an_error_of_the_command_line(capsys, flags, words):
+    message = parse_error(capsys, *flags)
+    for word in ["error", *words]:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("content", "flaw"),
+    [
+        ("not JSON", "not JSON"),
+        ("", "not JSON"),
+        (FOUND.to_json().replace("max", "median"), "'median'"),
+        (FOUND.to_json().replace("ffn", "100%"), "'100%'"),
+        (FOUND.to_json().replace('"version": 1', '"version": 2'), "version"),
+    ],
+)
+def test_a_broken_genotype_file_is_an_error_of_the_command_line(tmp_path, capsys, content, flaw):
+    path = tmp_path / "broken.json"
+    path.write_text(content, encoding="utf-8")
+    message = parse_error(capsys, "--genotype", str(path))
+    assert str(path) in message
+    assert flaw in message
+
+
+@pytest.mark.parametrize("backprop", ["reconstruct", "checkpoint", "store"])
+def test_each_way_of_backpropagation_is_accepted(backprop):
+    args = parse("--backprop", backprop)
+    assert convert_namespace_to_omegaconf(args).model.backprop == backprop
