@@ -43,9 +43,9 @@ class Architecture(nn.Module):
         #: Epoch of alpha's data, from 1, and batches taken from it.
         self.register_buffer("data_position", torch.tensor([1, 0]))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: bool) -> "Architecture":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), *args)
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
     def alphas(self) -> List[nn.Parameter]:
         """alpha of the encoder and of the decoder."""
@@ -95,12 +95,13 @@ def node_names(side: str, shape: Sequence[int]) -> List[str]:
 def derive_cell(side: str, alpha: Tensor, exclude: Sequence[str]) -> Tuple[Tuple[str, ...], ...]:
     """The operations that `alpha` (s, searched splits, candidates) puts first."""
     candidates = CANDIDATES[side]
-    unknown = sorted(set(exclude) - {name for names in CANDIDATES.values() for name in names})
+    known = list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
+    unknown = sorted(set(exclude) - set(known))
     if unknown:
-        raise ValueError(f"exclude: no operation {unknown[0]!r}; they are {', '.join(candidates)}")
+        raise ValueError(f"--exclude: no operation {unknown[0]!r}; they are {', '.join(known)}")
     excluded = torch.tensor([name in exclude for name in candidates])
     if excluded.all():
-        raise ValueError(f"exclude: all {side} operations are excluded; leave at least one")
+        raise ValueError(f"--exclude: all {side} operations are excluded; leave at least one")
     winners = alpha.detach().cpu().masked_fill(excluded, -math.inf).argmax(dim=-1).tolist()
     return tuple(
         (*(candidates[winner] for winner in layer), *FIXED_LAST_OPERATION[side])

@@ -119,7 +119,9 @@ class GenotypeArgument:
         try:
             return load_genotype(name).to_json()
         except GenotypeError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+            # argparse puts the flag's name before the message
+            message = str(error).replace("--genotype ", "", 1)
+            raise argparse.ArgumentTypeError(message) from error
 
 
 @dataclass(frozen=True)
@@ -199,17 +201,18 @@ def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
         layers, splits = getattr(cfg, flag), shape.splits(side)
         if layers < 1 or layers % shape.cell_layers:
             raise ValueError(
-                f"{_name(flag)} {layers}: not a multiple of {shape.cell_layers} ({source})"
+                f"{_name(flag)} {layers}: not a positive multiple of {shape.cell_layers} ({source})"
             )
         if cfg.hidden_size < 1 or cfg.hidden_size % splits:
             raise ValueError(
-                f"--hidden-size {cfg.hidden_size}: not a multiple of the {splits} {side} splits"
+                f"--hidden-size {cfg.hidden_size}: not a positive multiple of the {splits} {side} "
+                "splits"
             )
         width = cfg.hidden_size // splits
         if cfg.attention_heads < 1 or width % cfg.attention_heads:
             raise ValueError(
                 f"--hidden-size {cfg.hidden_size}: its {splits} {side} splits of {width} are not "
-                f"a multiple of --attention-heads {cfg.attention_heads}"
+                f"a positive multiple of --attention-heads {cfg.attention_heads}"
             )
     for flag in ("embed_dim", "ffn_embed_dim"):
         if getattr(cfg, flag) < 1:

@@ -70,7 +70,7 @@ class Genotype:
         """Read and validate a genotype's JSON. Raises GenotypeError."""
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise GenotypeError(f"not JSON ({error})") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise GenotypeError(f'not a genotype: it has no "format": "{FORMAT}"')
@@ -112,7 +112,7 @@ def _read(name: str) -> str:
     path = SHIPPED / f"{name}.json" if name in shipped else Path(name)
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         ships = f"; genotypes that ship with the package: {', '.join(shipped)}" if shipped else ""
         raise GenotypeError(f"cannot be read as a genotype file ({error}){ships}") from error
 

@@ -36,13 +36,13 @@ class SearchLog:
 def _lines_until(path: str, update: int) -> List[str]:
     """The file's whole lines up to `update`; a line that an interruption cut short is dropped."""
     kept = []
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
+                whole = line.endswith("\n") and json.loads(line)["update"] <= update
+            except (ValueError, TypeError, KeyError):
                 break
-            if entry["update"] > update:
+            if not whole:
                 break
             kept.append(line)
     return kept

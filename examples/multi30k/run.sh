@@ -3,7 +3,7 @@
 #   bash examples/multi30k/run.sh --data DIR [--source en] [--target de]
 # DIR holds train, val and test_2016_flickr, each .LANGUAGE or .LANGUAGE.gz.
 # Interrupted and started again, it goes on where it was. To begin anew, remove the work folder.
-# SEARCH_UPDATES and TRAIN_UPDATES make it shorter or longer, WORK puts its files elsewhere.
+# SEARCH_UPDATES, TRAIN_UPDATES and VOCABULARY change its size, WORK puts its files elsewhere.
 set -euo pipefail
 
 usage="usage: bash examples/multi30k/run.sh --data DIR [--source en] [--target de]"
@@ -45,7 +45,7 @@ done
 source "$here/../environment.sh" examples
 source "$here/../stages.sh"
 
-vocabulary=6000
+vocabulary=${VOCABULARY:-6000}
 architecture="--arch revdarts_transformer_tiny --embed-dim 128 --hidden-size 240 --ffn-embed-dim 480"
 search_updates=${SEARCH_UPDATES:-500}
 search_flags="--max-tokens 2000 --lr 2e-3 --warmup-updates 200 --clip-norm 1 --alpha-lr 0.01"

@@ -1,9 +1,7 @@
 """`revdarts-derive`: the genotype that a search has found, from its checkpoints."""
 
 import argparse
-import pickle
 import sys
-import zipfile
 from typing import Any, Dict, List, Optional
 
 import torch
@@ -44,16 +42,27 @@ def load_search(path: str) -> Dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; a search's checkpoint is needed") from error
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable checkpoint, or cut short ({error})") from error
-    weights = checkpoint.get("model") if isinstance(checkpoint, dict) else None
-    alphas = {side: (weights or {}).get(f"architecture.{side}") for side in CANDIDATES}
-    if any(alpha is None for alpha in alphas.values()):
+    except Exception as error:  # damage makes torch.load raise nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not a readable checkpoint, or cut short ({reason})") from error
+    try:
+        alphas = {side: checkpoint["model"][f"architecture.{side}"] for side in CANDIDATES}
+        search = {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}
+        _genotype(search, exclude=[])
+        finite = all(alpha.isfinite().all() for alpha in alphas.values())
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{path}: not a search's checkpoint, it has no architecture parameters; give one that "
             "--task bilevel_search wrote"
-        )
-    return {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}
+        ) from error
+    if not finite:
+        raise ValueError(f"{path}: its architecture parameters are not finite; use an earlier one")
+    return search
+
+
+def _genotype(search: Dict[str, Any], exclude: List[str]) -> Genotype:
+    cells = {side: derive_cell(side, search[side], exclude) for side in CANDIDATES}
+    return Genotype(pooling=search["pooling"], **cells)
 
 
 def average(searches: List[Dict[str, Any]], paths: List[str]) -> Dict[str, Any]:
@@ -94,12 +103,13 @@ def main(arguments: Optional[List[str]] = None) -> None:
     args = parse_arguments(arguments)
     try:
         search = average([load_search(path) for path in args.checkpoints], args.checkpoints)
-        exclude = [name for name in args.exclude.split(",") if name]
-        cells = {side: derive_cell(side, search[side], exclude) for side in CANDIDATES}
-        genotype = Genotype(pooling=search["pooling"], **cells)
+        exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
+        genotype = _genotype(search, exclude)
         genotype.save(args.output)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         sys.exit(f"revdarts-derive: error: {error}")
+    except OSError as error:
+        sys.exit(f"revdarts-derive: error: {args.output}: cannot be written ({error.strerror})")
     print(f"{'node':13} leading operations and their probabilities (* chosen)")
     for side in CANDIDATES:
         print("\n".join(table(side, search[side], genotype)))

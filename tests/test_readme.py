@@ -1,0 +1,93 @@
+"""The README's own commands and the examples' scripts, run as they stand, with fewer updates."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, PLUGIN, run
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+SHORTER = {
+    r"--arch revdarts_transformer\b": "--arch revdarts_transformer_tiny --cpu",
+    r"--user-dir fairseq_revdarts\b": f"--user-dir {PLUGIN}",
+    r"--max-update \d+": "--max-update 2",
+    r"--max-tokens 5000": "--max-tokens 400",
+}
+in_checkout = pytest.mark.skipif(
+    CHECKOUT / ".venv" not in Path(sys.executable).parents,
+    reason="the scripts use the environment of tests/run.sh",
+)
+
+
+def blocks(marker=None):
+    found = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    return [block for block in found if marker is None or f"# {marker}\n" in block]
+
+
+def test_a_search_on_ones_own_data(raw, tmp_path):
+    shutil.copytree(raw / "pieces", tmp_path / "pieces")
+    for file in (tmp_path / "pieces").glob("*.fr"):
+        file.rename(file.with_suffix(".de"))
+    commands = "set -e\n" + "".join(blocks("own-data"))
+    assert commands.count("fairseq-train") == 2 and "fairseq-generate" in commands
+    for pattern, replacement in SHORTER.items():
+        commands, count = re.subn(pattern, replacement, commands)
+        assert count, pattern
+    output = run("bash", "-c", commands, cwd=tmp_path)
+    assert len(re.findall(r"^H-\d+\t", output, re.MULTILINE)) == 13
+    for name in ("genotype.json", "search/search.jsonl", "found/checkpoint_last.pt"):
+        assert (tmp_path / name).exists()
+
+
+def test_every_script_in_the_readme_exists():
+    scripts = set(re.findall(r"bash (\S+\.sh)", README))
+    assert {"examples/quickstart/run.sh", "tests/run.sh"} <= scripts
+    for script in scripts:
+        assert (CHECKOUT / script).exists(), script
+
+
+def scores(output):
+    assert output.count("BLEU = ") == output.count("exact = ") == 2
+    assert output.count("parameters = ") == 2 and "revdarts-genotype" in output
+    assert "signature: nrefs:1" in output
+
+
+@in_checkout
+def test_quick_start_goes_on_where_it_was(tmp_path):
+    environment = {"WORK": str(tmp_path), "SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1"}
+    script = CHECKOUT / "examples/quickstart/run.sh"
+    output = run("bash", script, "de", env=environment)
+    scores(output)
+    assert "tok:char" in output  # a German number is one word
+    (tmp_path / "retrain.done").unlink()
+    (tmp_path / "generate.done").unlink()
+    again = run("bash", script, "de", env=environment)
+    scores(again)
+    assert again.count("done before") == 6
+
+
+@in_checkout
+def test_multi30k(raw, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, split in (("train", "train"), ("val", "valid"), ("test_2016_flickr", "test")):
+        for language, source in (("en", "en"), ("de", "fr")):
+            shutil.copy(raw / f"all/{split}.{source}", data / f"{name}.{language}")
+    run("gzip", data / "train.en")
+    environment = {
+        "WORK": str(tmp_path / "work"),
+        "SEARCH_UPDATES": "1",
+        "TRAIN_UPDATES": "1",
+        "VOCABULARY": "250",
+    }
+    script = CHECKOUT / "examples/multi30k/run.sh"
+    scores(run("bash", script, "--data", data, env=environment))
+
+
+def test_multi30k_says_where_the_files_are(tmp_path):
+    script = CHECKOUT / "examples/multi30k/run.sh"
+    output = run("bash", script, "--data", tmp_path, fails=True)
+    assert "no train.en or train.en.gz there" in output and "multi30k/dataset" in output
+    assert "--dat: no such option" in run("bash", script, "--dat", "x", fails=True)
