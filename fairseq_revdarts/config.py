@@ -107,21 +107,17 @@ NAMED_ARCHITECTURES: Dict[str, Dict[str, Any]] = {
 }
 
 
-class GenotypeArgument:
+def genotype_argument(name: str) -> str:
     """argparse type of --genotype: turns what is named into the genotype's JSON.
 
     So the configuration, and with it the checkpoint, holds the architecture and not a path.
     """
-
-    __name__ = "genotype"
-
-    def __call__(self, name: str) -> str:
-        try:
-            return load_genotype(name).to_json()
-        except GenotypeError as error:
-            # argparse puts the flag's name before the message
-            message = str(error).replace("--genotype ", "", 1)
-            raise argparse.ArgumentTypeError(message) from error
+    try:
+        return load_genotype(name).to_json()
+    except GenotypeError as error:
+        # argparse puts the flag's name before the message
+        message = str(error).replace("--genotype ", "", 1)
+        raise argparse.ArgumentTypeError(message) from error
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch import Tensor
 from .architecture import Architecture
 from .config import (
     NAMED_ARCHITECTURES,
-    GenotypeArgument,
     RevDartsTransformerConfig,
+    genotype_argument,
     network_shape,
 )
 from .encoder_decoder import RevDartsDecoder, RevDartsEncoder
@@ -58,7 +58,7 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
         gen_parser_from_dataclass(parser, RevDartsTransformerConfig(), delete_default=True)
         for action in parser._group_actions:
             if action.dest == "genotype":
-                action.type = GenotypeArgument()
+                action.type = genotype_argument
 
     @classmethod
     def build_model(

@@ -5,8 +5,12 @@ import re
 import socket
 import subprocess
 
+import pytest
 import torch
-from conftest import BIN, PLUGIN, RETRAIN, SEARCH, read_log, run, train
+from conftest import BIN, NETWORK, PLUGIN, RETRAIN, SEARCH, read_log, run, train
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli.train import main as fairseq_train
 
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search_space import CANDIDATES
@@ -120,6 +124,14 @@ def test_generate_with_the_supernet_itself(data, search):
     assert "alpha will not move" not in output
 
 
+def test_generation_with_the_search_task_does_not_divide_the_data(data, retrained):
+    output = run(
+        *("fairseq-generate", data, "--path", retrained / "checkpoint_last.pt"),
+        *("--task=bilevel_search", "--gen-subset=train", "--beam=1", "--max-len-b=3", *GENERATE),
+    )
+    assert sorted(hypotheses(output)) == list(range(300))
+
+
 def test_interactive(data, retrained, raw):
     sentences = (raw / "pieces/test.en").read_text().splitlines()[:3]
     output = run(
@@ -207,3 +219,29 @@ def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
     broken.write_text('{"format": "revdarts-genotype", "version": 1')
     output = train(data, tmp_path, *RETRAIN, f"--genotype={broken}", updates=1, fails=True)
     assert "error: argument --genotype" in output and str(broken) in output
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--alpha-split=1.5", "--alpha-split 1.5: a share between 0 and 1 is needed"),
+        ("--alpha-split=0", "--alpha-split 0.0: a share between 0 and 1 is needed"),
+        ("--alpha-split=0.001", "it leaves 300 to theta and 0 to alpha"),
+        ("--alpha-betas=0.9", "--alpha-betas 0.9: two numbers"),
+        ("--alpha-lr=-1", "--alpha-lr -1.0: at least 0 is needed"),
+        ("--amp", "--amp: not with bilevel_search"),
+        ("--ddp-backend=fully_sharded", "--ddp-backend fully_sharded: a search takes"),
+        ("--hidden-size=56", "--hidden-size 56: not a positive multiple of the 3 decoder splits"),
+        ("--encoder-layers=3", "--encoder-layers 3: not a positive multiple of 2 (--cell-layers)"),
+        ("--arch=transformer", "--task bilevel_search needs --arch revdarts_transformer"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(data, tmp_path, flag, message):
+    """The same errors as from the command line, without starting a process for each."""
+    flags = [word for word in SEARCH if not (flag.startswith("--arch") and word in NETWORK)]
+    words = [str(data), f"--save-dir={tmp_path}", "--max-update=1", *flags, flag]
+    parser = options.get_training_parser()
+    args = options.parse_args_and_arch(parser, input_args=words)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fairseq_train(convert_namespace_to_omegaconf(args))
+    assert not any(tmp_path.iterdir())

@@ -1,64 +1,30 @@
 """The task `bilevel_search`: each update of theta is followed by one of alpha."""
 
-import ast
 import logging
 import math
 import os
-from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
 import torch
-from fairseq import utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
-from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import II
+from fairseq.tasks.translation import TranslationTask
 from torch import nn
 
 from ..bilevel import LevelLoss, alpha_gradients, alpha_optimizer, step, sum_over_processes
 from ..data import AlphaBatches, Share, divide
 from ..model import RevDartsTransformerModel
+from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search_log import SearchLog
 
 logger = logging.getLogger(__name__)
 
 #: Added to --seed for the order of alpha's batches, so that it differs from theta's.
 ALPHA_SEED = 104729
-
-
-@dataclass
-class BilevelSearchConfig(TranslationConfig):
-    """Flags of --task bilevel_search."""
-
-    alpha_split: float = field(
-        default=0.444,
-        metadata={"help": "share of the training pairs that updates alpha; the rest, theta"},
-    )
-    alpha_lr: float = field(
-        default=3e-4, metadata={"help": "learning rate of alpha's Adam, constant"}
-    )
-    alpha_weight_decay: float = field(
-        default=1e-3, metadata={"help": "weight decay of alpha's Adam"}
-    )
-    alpha_betas: str = field(default="(0.9, 0.98)", metadata={"help": "betas of alpha's Adam"})
-    alpha_start: int = field(
-        default=0, metadata={"help": "updates of theta before alpha begins to move"}
-    )
-    drift_interval: int = field(
-        default=100,
-        metadata={"help": "measure the reconstruction drift every N updates; 0 for never"},
-    )
-    drift_limit: float = field(
-        default=0.01,
-        metadata={"help": "stop if the relative error of the reconstructed stack input exceeds it"},
-    )
-    seed: int = II("common.seed")
-    log_interval: int = II("common.log_interval")
-    save_dir: str = II("checkpoint.save_dir")
 
 
 @register_task("bilevel_search", dataclass=BilevelSearchConfig)
@@ -87,21 +53,26 @@ class BilevelSearchTask(TranslationTask):
     @classmethod
     def setup_task(cls, cfg: BilevelSearchConfig, **kwargs: Any) -> "BilevelSearchTask":
         """As in translation; raises a ValueError for a flag that does not fit."""
-        _check(cfg)
+        check_search_flags(cfg)
         return super().setup_task(cfg, **kwargs)
 
-    def build_model(self, cfg: Any, *args: Any, **kwargs: Any) -> RevDartsTransformerModel:
-        """The supernet. Raises a ValueError for another model, or one with --genotype."""
-        if getattr(cfg, "genotype", None) is not None:
-            raise ValueError(
-                "--task bilevel_search with --genotype: a search needs the supernet. Leave out "
-                "--genotype to search, or train the genotype with --task translation"
-            )
-        model = super().build_model(cfg, *args, **kwargs)
-        if getattr(model, "architecture", None) is None:
-            raise ValueError("--task bilevel_search searches with --arch revdarts_transformer only")
-        model.searching = True
-        self._model = model
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> RevDartsTransformerModel:
+        """The supernet to search with; for generation, whatever the checkpoint holds.
+
+        Raises:
+            ValueError: the search is given another model, or one with --genotype
+        """
+        model = super().build_model(cfg, from_checkpoint)
+        if not from_checkpoint:
+            if getattr(cfg, "genotype", None) is not None:
+                raise ValueError(
+                    "--task bilevel_search with --genotype: a search needs the supernet. Leave out "
+                    "--genotype to search, or train the genotype with --task translation"
+                )
+            if getattr(model, "architecture", None) is None:
+                raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
+            model.searching = True
+            self._model = model
         return model
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> FairseqCriterion:
@@ -114,9 +85,9 @@ class BilevelSearchTask(TranslationTask):
     def load_dataset(
         self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any
     ) -> None:
-        """As in translation; the training pairs are divided between theta and alpha."""
+        """As in translation; a search's training pairs are divided between theta and alpha."""
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        if split == self.cfg.train_subset:
+        if self._model is not None and split == self.cfg.train_subset:
             theta_share, self._alpha_share = divide(
                 self.datasets[split], self.cfg.alpha_split, self.cfg.seed
             )
@@ -196,7 +167,7 @@ class BilevelSearchTask(TranslationTask):
         """Set up what alpha's step needs, once the model is restored and on its device."""
         cfg, architecture = self.cfg, self._model.architecture
         self._adam = alpha_optimizer(
-            architecture, cfg.alpha_lr, _parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
+            architecture, cfg.alpha_lr, parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
         )
         self._alpha_batches = AlphaBatches(self._build_alpha_iterator, architecture.data_position)
         if _is_master():
@@ -257,7 +228,7 @@ class BilevelSearchTask(TranslationTask):
 
     def state_dict(self) -> Dict[str, Any]:
         """As in translation; asked for at every checkpoint, so it writes genotype.json."""
-        if self._model is not None and self._adam is not None and _is_master():
+        if self._adam is not None and _is_master():
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)
         return super().state_dict()
@@ -266,34 +237,3 @@ class BilevelSearchTask(TranslationTask):
 def _is_master() -> bool:
     single = distributed_utils.get_data_parallel_world_size() == 1
     return single or distributed_utils.get_data_parallel_rank() == 0
-
-
-def _parse_betas(text: str) -> Tuple[float, float]:
-    try:
-        first, second = (float(beta) for beta in ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
-        first, second = math.nan, math.nan
-    if not (0 <= first < 1 and 0 <= second < 1):
-        raise ValueError(f'--alpha-betas {text}: two numbers in [0, 1) are needed: "(0.9, 0.98)"')
-    return first, second
-
-
-def _check(cfg: BilevelSearchConfig) -> None:
-    if len(utils.split_paths(cfg.data or "")) > 1:
-        raise ValueError(
-            f"{cfg.data}: several data directories; bilevel_search divides the training pairs of "
-            "one directory between theta and alpha"
-        )
-    if not 0 < cfg.alpha_split < 1:
-        raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
-    _parse_betas(cfg.alpha_betas)
-    for flag, least in (
-        ("alpha_lr", 0),
-        ("alpha_weight_decay", 0),
-        ("alpha_start", 0),
-        ("drift_interval", 0),
-        ("drift_limit", 0),
-    ):
-        if not getattr(cfg, flag) >= least:
-            name = "--" + flag.replace("_", "-")
-            raise ValueError(f"{name} {getattr(cfg, flag)}: at least {least} is needed")
