@@ -1,18 +1,15 @@
-"""What several tests need: small networks, their data, and a meter of live memory."""
+"""What several tests need: small networks, their data, and the memory of a step."""
 
 import gc
-import itertools
 from types import SimpleNamespace
 
 import torch
 from fairseq.data import Dictionary
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 from fairseq_revdarts.config import RevDartsTransformerConfig
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.layers import ReversibleLayer, ReversibleStack
+from fairseq_revdarts.memory import LiveMemory
 from fairseq_revdarts.model import RevDartsTransformerModel
 from fairseq_revdarts.operations import Context, OperationSettings
 
@@ -89,49 +86,9 @@ def context(side, length, padding_mask=None, encoder_out=None, encoder_padding_m
     return Context(padding_mask, causal_mask(length), encoder_out, encoder_padding_mask, **more)
 
 
-class LiveMemory(TorchDispatchMode):
-    """Bytes of tensors alive at any time within the context; what was alive before does not count.
-
-    The peak can leave out storages that are alive at the end, such as the weights' gradients.
-    """
-
-    def __init__(self, *existing):
-        super().__init__()
-        self.known = {tensor.untyped_storage()._cdata for tensor in existing}
-        self.clock = 0
-        self.live, self.dead = {}, []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.clock += 1
-        self._bury()
-        for tensor in tree_iter(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self.known and storage._cdata not in self.live:
-                    entry = (StorageWeakRef(storage), self.clock, storage.nbytes())
-                    self.live[storage._cdata] = entry
-        return out
-
-    def _bury(self):
-        for key, (reference, birth, size) in list(self.live.items()):
-            if reference.expired():
-                self.dead.append((birth, self.clock, size))
-                del self.live[key]
-
-    def peak(self, leave_out=()):
-        """Most bytes alive at once, without the storages of the tensors in `leave_out`."""
-        left_out = {tensor.untyped_storage()._cdata for tensor in leave_out}
-        changes = [(birth, size) for birth, _, size in self.dead]
-        changes += [(death, -size) for _, death, size in self.dead]
-        lasting = [entry for key, entry in self.live.items() if key not in left_out]
-        changes += [(birth, size) for _, birth, size in lasting]
-        return max(itertools.accumulate(size for _, size in sorted(changes)))
-
-
 def activation_peak_of(function, weights, *existing):
     """Peak of live bytes in `function()`, without the gradients that it leaves in `weights`."""
     gc.collect()
-    with LiveMemory(*weights, *existing) as memory:
+    with LiveMemory([*weights, *existing]) as memory:
         function()
     return memory.peak(leave_out=[weight.grad for weight in weights if weight.grad is not None])
