@@ -26,5 +26,10 @@ setup(
         "plots": ["matplotlib", "graphviz"],
         "examples": ["num2words"],
     },
-    entry_points={"console_scripts": ["revdarts-derive = fairseq_revdarts.cli.derive:main"]},
+    entry_points={
+        "console_scripts": [
+            "revdarts-derive = fairseq_revdarts.cli.derive:main",
+            "revdarts-profile = fairseq_revdarts.cli.profile:main",
+        ]
+    },
 )

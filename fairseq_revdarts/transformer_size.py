@@ -1,0 +1,29 @@
+"""A fairseq transformer with as many parameters as another network: what it is judged beside."""
+
+from typing import Tuple
+
+#: Attention heads of that transformer.
+HEADS = 4
+
+
+def transformer_widths(parameters: int, vocabulary: int, layers: int) -> Tuple[int, int]:
+    """Width and feed-forward width of a transformer of about `parameters` parameters.
+
+    The width is the one whose feed-forward layers come closest to four times as wide; the
+    feed-forward width then fits the parameters. All embeddings are shared.
+
+    Args:
+        parameters: how many it has; shared ones count once
+        vocabulary: types of the joint dictionary
+        layers: encoder layers, and as many decoder layers
+    """
+
+    def ffn_width(width: int) -> float:
+        attention = 4 * width * (width + 1)
+        norms_and_biases = layers * 13 * width + 4 * width
+        fixed = vocabulary * width + 3 * layers * attention + norms_and_biases
+        return (parameters - fixed) / (2 * layers * (2 * width + 1))
+
+    widths = range(2 * HEADS, 4096, 2 * HEADS)
+    width = min(widths, key=lambda width: abs(ffn_width(width) / width - 4))
+    return width, max(1, round(ffn_width(width)))
