@@ -1,30 +1,39 @@
 # Source this: the stages from raw text to scores, each run once and logged under $work. A stage that
 # an interruption cut short is taken up again: fairseq-train goes on from its last checkpoint.
 #
-# The caller sets: work, source_language, target_language, vocabulary (pieces), architecture (flags
-# of the supernet and of the network found), search_updates, search_flags, train_updates,
-# train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU).
+# The caller has set -euo pipefail, and sets: work, source_language, target_language, vocabulary
+# (pieces), architecture (flags of the supernet and of the network found), search_updates,
+# search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
 export PYTHONWARNINGS=ignore TQDM_MININTERVAL=${TQDM_MININTERVAL:-2}
 
 stage() { # NAME TITLE COMMAND...
-    local name=$1 title=$2
+    local name=$1
+    title=$2
     shift 2
     if [ -e "$work/$name.done" ]; then
         echo "== $title: done before"
         return
     fi
     echo "== $title"
+    log=$work/$name.log
     # On a terminal fairseq-train draws its bar on stderr; elsewhere its log lines show the progress.
-    if ! "$@" | tee -a "$work/$name.log" | { grep --line-buffered -E ' \| train_inner \|' || true; }; then
-        tail -n 5 "$work/$name.log" >&2
-        echo "stopped in '$title'; the whole log is $work/$name.log. Start again to go on." >&2
-        exit 1
-    fi
+    # Not within an if: bash would go on after an error in COMMAND.
+    "$@" | tee -a "$log" | { grep --line-buffered -E ' \| train_inner \|' || true; }
     touch "$work/$name.done"
+    log=""
 }
+
+log=""
+report_a_stop() {
+    if [ -n "$log" ]; then
+        tail -n 5 "$log" >&2
+        echo "stopped in '$title'; the whole log is $log. Start again to go on." >&2
+    fi
+}
+trap report_a_stop EXIT
 
 binarise() {
     rm -rf "$work/data"
@@ -61,9 +70,10 @@ retrain() {
 }
 
 baseline() { # fairseq's transformer of as many parameters, trained as long
-    train transformer "$train_updates" --arch transformer $train_flags \
-        $(python "$examples/parameters.py" "$work/found/checkpoint_last.pt" \
-            --transformer-layers "$baseline_layers") \
+    local size
+    size=$(python "$examples/parameters.py" "$work/found/checkpoint_last.pt" \
+        --transformer-layers "$baseline_layers")
+    train transformer "$train_updates" --arch transformer $train_flags $size \
         --encoder-normalize-before --decoder-normalize-before \
         --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
 }
