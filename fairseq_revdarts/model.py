@@ -13,6 +13,7 @@ from fairseq.models import (
 )
 from fairseq.models.transformer import Embedding
 from fairseq.tasks import FairseqTask
+from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from .architecture import Architecture
@@ -23,6 +24,7 @@ from .config import (
     network_shape,
 )
 from .encoder_decoder import RevDartsDecoder, RevDartsEncoder
+from .genotype import load_genotype
 from .layers import ReversibleStack
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
             ValueError: a flag that does not fit; names it, its value and what would be right
         """
         shape = network_shape(cfg)
+        _keep_genotype(cfg)
         source, target = task.source_dictionary, task.target_dictionary
         embed_source = Embedding(len(source), cfg.embed_dim, source.pad())
         if cfg.share_all_embeddings:
@@ -120,6 +123,17 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
                     "dictionaries, with fairseq-preprocess --srcdict and --tgtdict) of its training"
                 )
         return super().load_state_dict(state_dict, *args, **kwargs)
+
+
+def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
+    """Let checkpoints hold the genotype and not its path, when fairseq-hydra-train gave a path.
+
+    fairseq saves the configuration whose copy, with the same parent, the model is built from.
+    """
+    parent = cfg._get_parent() if OmegaConf.is_config(cfg) else None
+    if cfg.genotype is not None and parent is not None and "model" in parent:
+        with open_dict(parent):
+            parent.model.genotype = load_genotype(cfg.genotype).to_json()
 
 
 def _probabilities(architecture: Optional[Architecture], side: str) -> Optional[Tensor]:

@@ -11,8 +11,10 @@ import torch
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import build_model
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import fairseq_revdarts
 from fairseq_revdarts.config import RevDartsTransformerConfig, network_shape
@@ -335,3 +337,15 @@ def test_a_broken_genotype_file_is_an_error_of_the_command_line(tmp_path, capsys
 def test_each_way_of_backpropagation_is_accepted(backprop):
     args = parse("--backprop", backprop)
     assert convert_namespace_to_omegaconf(args).model.backprop == backprop
+
+
+def test_a_path_in_a_hydra_configuration_becomes_the_genotype_itself(tmp_path):
+    path = tmp_path / "genotype.json"
+    FOUND.save(path)
+    model = {"_name": "revdarts_transformer", "genotype": str(path), "hidden_size": 48}
+    model.update(max_source_positions=64, max_target_positions=64)
+    tree = OmegaConf.create({"model": model})
+    symbols = Dictionary()
+    task = types.SimpleNamespace(source_dictionary=symbols, target_dictionary=symbols)
+    build_model(tree.model, task)
+    assert tree.model.genotype == FOUND.to_json()
