@@ -3,7 +3,7 @@
 import ast
 import math
 from dataclasses import dataclass, field
-from typing import Tuple
+from typing import List, Tuple
 
 from fairseq import utils
 from fairseq.tasks.translation import TranslationConfig
@@ -38,6 +38,7 @@ class BilevelSearchConfig(TranslationConfig):
     )
     amp: bool = II("common.amp")
     ddp_backend: str = II("distributed_training.ddp_backend")
+    update_freq: List[int] = II("optimization.update_freq")
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
     save_dir: str = II("checkpoint.save_dir")

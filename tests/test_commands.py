@@ -93,6 +93,17 @@ def test_alpha_start(data, tmp_path):
     assert read_log(tmp_path / "search.jsonl")[0]["alpha_loss"] is None
 
 
+def test_update_freq_takes_as_many_batches_of_alphas_share(data, tmp_path):
+    """Resumed in the middle of an epoch of either share, with delayed updates."""
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    train(data, straight, *SEARCH, "--update-freq=2", updates=4)
+    train(data, resumed, *SEARCH, "--update-freq=2", updates=2)
+    train(data, resumed, *SEARCH, "--update-freq=2", updates=4)
+    assert_same_weights(straight / "checkpoint_last.pt", resumed / "checkpoint_last.pt")
+    epoch, batches = weights(straight / "checkpoint_last.pt")["architecture.data_position"].tolist()
+    assert epoch > 1 or batches == 8
+
+
 def test_checkpoint_holds_the_genotype_and_not_its_path(retrained):
     genotype = load_genotype(str(retrained / "moved.json"))
     saved = load(retrained / "checkpoint_last.pt")["cfg"]["model"]["genotype"]

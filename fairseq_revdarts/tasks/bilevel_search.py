@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -47,7 +47,8 @@ class BilevelSearchTask(TranslationTask):
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
         self._log: Optional[SearchLog] = None
-        self._theta_loss, self._micro_batches = LevelLoss(0.0, 0.0), 0
+        self._update_freq = 1
+        self._theta_losses: List[LevelLoss] = []
         self._drift: Optional[float] = None
 
     @classmethod
@@ -143,9 +144,8 @@ class BilevelSearchTask(TranslationTask):
         loss, sample_size, logging_output = super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
         )
-        self._micro_batches += 1
         if not ignore_grad:
-            self._theta_loss += LevelLoss(float(loss.detach()), float(sample_size))
+            self._theta_losses.append(LevelLoss(float(loss.detach()), float(sample_size)))
         return loss, sample_size, logging_output
 
     def optimizer_step(
@@ -157,11 +157,19 @@ class BilevelSearchTask(TranslationTask):
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
         if self._adam is None:
             self._start(update_num)
-        alpha_loss = None
+        # Of an update that overflowed before this one, the losses do not count.
+        theta_loss = sum(self._theta_losses[-self._update_freq :], LevelLoss(0.0, 0.0))
+        self._theta_losses, alpha_loss = [], None
         if update_num >= self.cfg.alpha_start:
-            alpha_loss = self._step_alpha(getattr(optimizer, "scaler", None))
-        self._report(update_num + 1, alpha_loss)
-        self._theta_loss, self._micro_batches = LevelLoss(0.0, 0.0), 0
+            scaler = getattr(optimizer, "scaler", None)
+            theta_loss, alpha_loss = self._step_alpha(theta_loss, scaler)
+        self._report(update_num + 1, theta_loss, alpha_loss)
+
+    def begin_epoch(self, epoch: int, model: nn.Module) -> None:
+        """As in translation; alpha takes as many batches an update as theta."""
+        super().begin_epoch(epoch, model)
+        frequencies = self.cfg.update_freq
+        self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
 
     def _start(self, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
@@ -173,22 +181,21 @@ class BilevelSearchTask(TranslationTask):
         if _is_master():
             self._log = SearchLog(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
 
-    def _step_alpha(self, scaler: Any) -> LevelLoss:
+    def _step_alpha(self, theta_loss: LevelLoss, scaler: Any) -> Tuple[LevelLoss, LevelLoss]:
+        """alpha's update; returns theta's loss and alpha's, over all processes."""
         for stack in self._model.stacks():
             stack.measures_drift = False
         gradients, alpha_loss = alpha_gradients(
             self._model,
             self._criterion,
-            self._alpha_batches.take(self._micro_batches),
+            self._alpha_batches.take(self._update_freq),
             loss_scale=1.0 if scaler is None else scaler.loss_scale,
         )
-        gradients, (alpha_loss, self._theta_loss) = sum_over_processes(
-            gradients, alpha_loss, self._theta_loss
-        )
+        gradients, (theta_loss, alpha_loss) = sum_over_processes(gradients, theta_loss, alpha_loss)
         alphas = self._model.architecture.alphas()
         if not step(self._adam, alphas, gradients, alpha_loss.sample_size):
             logger.warning("alpha's gradient is not finite: alpha skips this update")
-        return alpha_loss
+        return theta_loss, alpha_loss
 
     def _check_drift(self) -> None:
         """Note the drift if it was measured; raises a RuntimeError past the limit."""
@@ -209,11 +216,11 @@ class BilevelSearchTask(TranslationTask):
 
     # ------------------------------------------------------------------------------- reports
 
-    def _report(self, update: int, alpha_loss: Optional[LevelLoss]) -> None:
+    def _report(self, update: int, theta_loss: LevelLoss, alpha_loss: Optional[LevelLoss]) -> None:
         architecture = self._model.architecture
         entry = {
             "update": update,
-            "loss": self._theta_loss.mean / math.log(2),
+            "loss": theta_loss.mean / math.log(2),
             "alpha_loss": None if alpha_loss is None else alpha_loss.mean / math.log(2),
             "alpha_entropy": architecture.mean_entropy(),
             "drift": self._drift,
