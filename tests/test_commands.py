@@ -232,6 +232,19 @@ def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
     assert "error: argument --genotype" in output and str(broken) in output
 
 
+def train_in_process(data, folder, *flags):
+    """fairseq-train without a process of its own."""
+    words = [str(data), f"--save-dir={folder}", "--max-update=1", *flags]
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    fairseq_train(convert_namespace_to_omegaconf(args))
+
+
+def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="WORLD_SIZE is 2, but fairseq knows of one process"):
+        train_in_process(data, tmp_path, *SEARCH)
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -250,9 +263,6 @@ def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
 def test_flags_that_do_not_fit_are_refused(data, tmp_path, flag, message):
     """The same errors as from the command line, without starting a process for each."""
     flags = [word for word in SEARCH if not (flag.startswith("--arch") and word in NETWORK)]
-    words = [str(data), f"--save-dir={tmp_path}", "--max-update=1", *flags, flag]
-    parser = options.get_training_parser()
-    args = options.parse_args_and_arch(parser, input_args=words)
     with pytest.raises(ValueError, match=re.escape(message)):
-        fairseq_train(convert_namespace_to_omegaconf(args))
+        train_in_process(data, tmp_path, *flags, flag)
     assert not any(tmp_path.iterdir())

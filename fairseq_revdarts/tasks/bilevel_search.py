@@ -61,7 +61,8 @@ class BilevelSearchTask(TranslationTask):
         """The supernet to search with; for generation, whatever the checkpoint holds.
 
         Raises:
-            ValueError: the search is given another model, or one with --genotype
+            ValueError: the search is given another model, or one with --genotype, or it is one of
+                several processes that fairseq does not know of
         """
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
@@ -72,6 +73,7 @@ class BilevelSearchTask(TranslationTask):
                 )
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
+            _check_processes()
             model.searching = True
             self._model = model
         return model
@@ -244,3 +246,14 @@ class BilevelSearchTask(TranslationTask):
 def _is_master() -> bool:
     single = distributed_utils.get_data_parallel_world_size() == 1
     return single or distributed_utils.get_data_parallel_rank() == 0
+
+
+def _check_processes() -> None:
+    """Refuse to be one of several processes that would each search alone."""
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched > 1 and distributed_utils.get_data_parallel_world_size() == 1:
+        raise ValueError(
+            f"WORLD_SIZE is {launched}, but fairseq knows of one process: each would search alone. "
+            "Pass --distributed-init-method env:// --distributed-world-size $WORLD_SIZE "
+            "--distributed-rank $RANK --distributed-no-spawn to fairseq-train under torchrun"
+        )
