@@ -6,22 +6,22 @@ checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 environment=$checkout/.venv
 
 prepare_environment() {
-    local extras=$1 versions=$checkout/constraints.txt stamp fairseq pip_version=pip
+    local extras=$1 versions=$checkout/constraints.txt stamp pip_version=pip
+    # fairseq-fixed compiles against torch: with torch in place and no isolated build, only once.
+    local fairseq=(--no-build-isolation fairseq-fixed)
     stamp=$environment/installed-$extras-$(cat "$checkout/setup.py" "$versions" | cksum | cut -d' ' -f1)
     if [ ! -e "$stamp" ]; then
         echo "preparing $environment (a few minutes, once)"
         [ -e "$environment/bin/python" ] || "${PYTHON:-python3}" -m venv "$environment"
         local python=$environment/bin/python
         if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
-            fairseq=fairseq
+            # fairseq 0.12.2 lacks sources that it would compile if it saw torch.
+            fairseq=(fairseq)
             pip_version='pip<24.1' # later ones refuse omegaconf 2.0, which fairseq 0.12.2 needs
-        else
-            fairseq=fairseq-fixed
         fi
         "$python" -m pip install -q "$pip_version"
-        # fairseq compiles against torch: with torch in place and no isolated build, only once.
         "$python" -m pip install -q -c "$versions" setuptools wheel cython numpy torch
-        "$python" -m pip install -q -c "$versions" --no-build-isolation "$fairseq"
+        "$python" -m pip install -q -c "$versions" "${fairseq[@]}"
         "$python" -m pip install -q -c "$versions" --no-build-isolation -e "$checkout[$extras]"
         touch "$stamp"
     fi

@@ -19,7 +19,11 @@ def main() -> None:
     args = parser.parse_args()
 
     weights = torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"]
-    distinct = {tensor.data_ptr(): tensor for tensor in weights.values()}
+    distinct = {
+        tensor.data_ptr(): tensor
+        for name, tensor in weights.items()
+        if not name.endswith(("version", "_float_tensor"))  # markers, not parameters
+    }
     parameters = sum(tensor.numel() for tensor in distinct.values())
     if args.transformer_layers is None:
         print(f"parameters = {parameters:,}")

@@ -50,7 +50,7 @@ def test_derived_network_beside_the_transformer(tmp_path):
     (result,) = results(tmp_path, f"--genotype={genotype}", "--layers=2")
     rows = {row["network"]: row for row in result["rows"]}
     assert list(rows) == ["reconstruct", "checkpoint", "store", "fairseq transformer"]
-    sizes = [row["theta"]["weights"] for row in rows.values()]
+    sizes = [row["theta"]["gradients"] for row in rows.values()]
     assert max(sizes) <= 1.05 * min(sizes)
     assert all("alpha" not in row for row in rows.values())
     assert rows["store"]["generated_a_second"] and rows["fairseq transformer"]["generated_a_second"]
