@@ -1,0 +1,80 @@
+"""Supernet and derived network are one family: at a one-hot alpha they compute the same."""
+
+import torch
+from helpers import PAD, build_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
+
+
+@st.composite
+def genotypes(draw):
+    encoder, decoder = (
+        [
+            [draw(st.sampled_from(CANDIDATES[side])) for _ in range(2)]
+            for _ in range(2)  # cell layers
+        ]
+        for side in CANDIDATES
+    )
+    return Genotype(
+        draw(st.sampled_from(["max", "avg"])),
+        tuple(map(tuple, encoder)),
+        tuple((*layer, CROSS_ATTENTION) for layer in decoder),
+    )
+
+
+def choose(supernet, genotype):
+    """Make `supernet`'s alpha one-hot at `genotype`."""
+    for side in CANDIDATES:
+        alpha = getattr(supernet.architecture, side).data.fill_(-1e4)
+        for row, layer in enumerate(getattr(genotype, side)):
+            for split in range(alpha.size(1)):
+                alpha[row, split, CANDIDATES[side].index(layer[split])] = 1e4
+
+
+def copy_weights(supernet, derived, genotype):
+    """Give `derived` the weights of the operations that the genotype chose."""
+    rest = {k: v for k, v in supernet.state_dict().items() if "architecture" not in k}
+    derived.load_state_dict({**derived.state_dict(), **outside_stacks(rest)})
+    for side in CANDIDATES:
+        cell = getattr(genotype, side)
+        pairs = zip(getattr(supernet, side).stack.layers, getattr(derived, side).stack.layers)
+        for number, (mixed, chosen) in enumerate(pairs):
+            for split, (from_node, to_node) in enumerate(zip(mixed.nodes, chosen.nodes)):
+                name = cell[number % len(cell)][split]
+                assert to_node.names == (name,)
+                source = from_node.candidates[from_node.names.index(name)]
+                to_node.candidates[0].load_state_dict(source.state_dict())
+
+
+def outside_stacks(state):
+    return {name: value for name, value in state.items() if ".stack." not in name}
+
+
+@settings(deadline=None, max_examples=10)
+@given(genotype=genotypes())
+def test_derived_network_is_the_supernet_at_a_one_hot_alpha(genotype):
+    sizes = {"encoder_layers": 4, "decoder_layers": 4}
+    supernet = build_model(pooling=genotype.pooling, **sizes).double().eval()
+    derived = build_model(genotype=genotype.to_json(), **sizes).double().eval()
+    choose(supernet, genotype)
+    assert supernet.architecture.genotype() == genotype
+    copy_weights(supernet, derived, genotype)
+    source, target = torch.randint(4, 30, (3, 5)), torch.randint(4, 30, (3, 6))
+    source[0, :2] = target[1, -2:] = PAD
+    expected, _ = supernet(source, None, target)
+    actual, _ = derived(source, None, target)
+    real = target.ne(PAD)
+    torch.testing.assert_close(actual[real], expected[real])
+
+
+def test_default_backpropagation():
+    genotype = Genotype("max", (("ffn", "glu"),), (("ffn", CROSS_ATTENTION),))
+    for model, mode in (
+        (build_model(), "reconstruct"),
+        (build_model(genotype=genotype.to_json()), "store"),
+        (build_model(genotype=genotype.to_json(), backprop="reconstruct"), "reconstruct"),
+    ):
+        assert [stack.backprop for stack in model.stacks()] == [mode, mode]
