@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 #: Logits held at once, |V| times tokens: a whole batch's would outweigh the reversible stacks.
-LOGITS_AT_ONCE = 2**22
+LOGITS_AT_ONCE = 2**21
 
 
 @dataclass
