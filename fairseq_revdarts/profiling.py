@@ -4,7 +4,7 @@ import gc
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List
 
 import torch
 from fairseq.data import Dictionary
@@ -207,10 +207,10 @@ def _synchronise(steps: Steps) -> None:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` says that the device, or the machine, has too little memory."""
-    text: Optional[str] = str(error).lower()
-    return isinstance(error, (RuntimeError, MemoryError)) and (
-        isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
-    )
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate" in text)
 
 
 def generation_speed(workload: Workload, model: FairseqEncoderDecoderModel) -> float:
