@@ -7,7 +7,7 @@ state on resuming, but not the task's.
 """
 
 import math
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ class Architecture(nn.Module):
     def __init__(self, cell_layers: int, encoder_splits: int, decoder_splits: int, pooling: str):
         super().__init__()
         self.pooling = pooling
-        self.sides = tuple(CANDIDATES)
         splits = {"encoder": encoder_splits, "decoder": decoder_splits}
         for side, candidates in CANDIDATES.items():
             shape = (cell_layers, searched_splits(side, splits[side]), len(candidates))
@@ -49,7 +48,7 @@ class Architecture(nn.Module):
 
     def alphas(self) -> List[nn.Parameter]:
         """alpha of the encoder and of the decoder."""
-        return [getattr(self, side) for side in self.sides]
+        return [getattr(self, side) for side in CANDIDATES]
 
     def adam_state(self, side: str) -> Dict[str, Tensor]:
         """The state of torch's Adam for alpha of "encoder" or "decoder"."""
@@ -64,7 +63,7 @@ class Architecture(nn.Module):
     def mean_entropy(self) -> float:
         """Mean over the nodes of the entropy of their probabilities, in nats."""
         entropies = [
-            torch.special.entr(self.probabilities(side)).sum(-1).flatten() for side in self.sides
+            torch.special.entr(self.probabilities(side)).sum(-1).flatten() for side in CANDIDATES
         ]
         return torch.cat(entropies).mean().item()
 
@@ -80,16 +79,21 @@ class Architecture(nn.Module):
             )
         }
 
-    def genotype(self, exclude: Sequence[str] = ()) -> Genotype:
-        """The argmax of each node's alpha, over all candidates but those in `exclude`."""
-        cells = {side: derive_cell(side, getattr(self, side), exclude) for side in self.sides}
-        return Genotype(pooling=self.pooling, **cells)
+    def genotype(self) -> Genotype:
+        """The argmax of each node's alpha."""
+        return derive_genotype(dict(zip(CANDIDATES, self.alphas())), self.pooling, exclude=())
 
 
 def node_names(side: str, shape: Sequence[int]) -> List[str]:
     """Names of the searched nodes: side, layer of the cell and split, both from 1."""
     layers, splits = shape
     return [f"{side}.{i + 1}.{k + 1}" for i in range(layers) for k in range(splits)]
+
+
+def derive_genotype(alphas: Mapping[str, Tensor], pooling: str, exclude: Sequence[str]) -> Genotype:
+    """The genotype that alpha of "encoder" and "decoder" puts first, without `exclude`."""
+    cells = {side: derive_cell(side, alphas[side], exclude) for side in CANDIDATES}
+    return Genotype(pooling=pooling, **cells)
 
 
 def derive_cell(side: str, alpha: Tensor, exclude: Sequence[str]) -> Tuple[Tuple[str, ...], ...]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture
 from .model import RevDartsTransformerModel
+from .search_space import CANDIDATES
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def alpha_optimizer(
 ) -> torch.optim.Adam:
     """alpha's Adam, whose state is the architecture's buffers: so that checkpoints hold it."""
     adam = torch.optim.Adam(architecture.alphas(), lr=lr, betas=betas, weight_decay=weight_decay)
-    for side, alpha in zip(architecture.sides, architecture.alphas()):
+    for side, alpha in zip(CANDIDATES, architecture.alphas()):
         adam.state[alpha] = architecture.adam_state(side)
     return adam
 

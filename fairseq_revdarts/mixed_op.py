@@ -14,7 +14,6 @@ and the peak is the graph of one candidate, not of all. A node of a derived netw
 not searched, has a single candidate and no p: G(H) = o(H).
 """
 
-from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
@@ -117,11 +116,3 @@ def _backward(
             so_far = gradients[tensor]
             gradients[tensor] = gradient if so_far is None else so_far + gradient
     return grad_h
-
-
-def detached(context: Context, requires_grad: bool) -> Context:
-    """`context` with the encoder's output as a leaf of its own."""
-    if context.encoder_out is None:
-        return context
-    leaf = context.encoder_out.detach().requires_grad_(requires_grad)
-    return replace(context, encoder_out=leaf)

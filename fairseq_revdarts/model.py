@@ -113,13 +113,13 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
 
     def load_state_dict(self, state_dict: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As in fairseq; raises a ValueError that names the vocabulary if it is another one."""
-        for side, module in (("source", self.encoder), ("target", self.decoder)):
-            prefix = "encoder" if side == "source" else "decoder"
-            saved = state_dict.get(f"{prefix}.input.embed_tokens.weight")
-            if saved is not None and len(saved) != len(module.dictionary):
+        for side, name in (("source", "encoder"), ("target", "decoder")):
+            saved = state_dict.get(f"{name}.input.embed_tokens.weight")
+            types = len(getattr(self, name).dictionary)
+            if saved is not None and len(saved) != types:
                 raise ValueError(
                     f"the checkpoint's {side} vocabulary has {len(saved)} types, but the "
-                    f"dictionary of the data has {len(module.dictionary)}: use the data (or the "
+                    f"dictionary of the data has {types}: use the data (or the "
                     "dictionaries, with fairseq-preprocess --srcdict and --tgtdict) of its training"
                 )
         return super().load_state_dict(state_dict, *args, **kwargs)

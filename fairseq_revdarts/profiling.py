@@ -4,7 +4,7 @@ import gc
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, List
 
 import torch
 from fairseq.data import Dictionary
@@ -12,6 +12,7 @@ from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 from .bilevel import only_alpha_requires_grad
 from .config import RevDartsTransformerConfig
@@ -142,21 +143,10 @@ class Steps:
     def clear(self) -> None:
         """Forget the gradients."""
         self.model.zero_grad(set_to_none=True)
-        for alpha in self.alphas:
-            alpha.grad = None
         gc.collect()
 
     def _loss(self) -> Tensor:
         return self.criterion(self.model, self.batch)[0]
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from tensors_in(part)
 
 
 def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
@@ -176,7 +166,8 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
         allocated = torch.cuda.max_memory_allocated(device)
         result = {"activations": allocated - weights - held, "allocated": allocated}
     else:
-        existing = [*steps.model.parameters(), *steps.model.buffers(), *tensors_in(steps.batch)]
+        batch = [leaf for leaf in tree_flatten(steps.batch)[0] if isinstance(leaf, Tensor)]
+        existing = [*steps.model.parameters(), *steps.model.buffers(), *batch]
         with LiveMemory(existing) as memory:
             step()
         gradients = _gradients(steps)

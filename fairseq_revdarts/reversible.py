@@ -20,13 +20,14 @@ The cost of a step is the forward, one recomputation of each G_k, which serves t
 and the gradient alike, and the backward. What is kept is the output of the last layer.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .mixed_op import Gradients, detached
+from .mixed_op import Gradients
 from .operations import Context
 from .recompute import CallState
 
@@ -116,7 +117,7 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
         """The stack's output (T, B, d) for its input `x` (T, B, d)."""
         output = stack.run(x, context, probabilities, call)
         ctx.stack, ctx.call = stack, call
-        ctx.context = detached(context, requires_grad=ctx.needs_input_grad[5])
+        ctx.context = _detached(context, requires_grad=ctx.needs_input_grad[5])
         ctx.true_input = x if stack.measures_drift else None
         ctx.save_for_backward(output, probabilities, *weights)
         return output
@@ -166,3 +167,11 @@ def _others(streams: List[Tensor], k: int) -> List[Tensor]:
 def _row(table: Optional[Tensor], k: int) -> Optional[Tensor]:
     """Row k of a table that has one for each searched split; None for the others."""
     return table[k] if table is not None and k < len(table) else None
+
+
+def _detached(context: Context, requires_grad: bool) -> Context:
+    """`context` with the encoder's output as a leaf of its own."""
+    if context.encoder_out is None:
+        return context
+    leaf = context.encoder_out.detach().requires_grad_(requires_grad)
+    return replace(context, encoder_out=leaf)

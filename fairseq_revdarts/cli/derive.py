@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 import torch
 from torch import Tensor
 
-from ..architecture import derive_cell, node_names
+from ..architecture import derive_genotype, node_names
 from ..genotype import Genotype
 from ..search_space import CANDIDATES
 
@@ -48,7 +48,7 @@ def load_search(path: str) -> Dict[str, Any]:
     try:
         alphas = {side: checkpoint["model"][f"architecture.{side}"] for side in CANDIDATES}
         search = {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}
-        _genotype(search, exclude=[])
+        derive_genotype(alphas, search["pooling"], exclude=[])
         finite = all(alpha.isfinite().all() for alpha in alphas.values())
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(
@@ -58,11 +58,6 @@ def load_search(path: str) -> Dict[str, Any]:
     if not finite:
         raise ValueError(f"{path}: its architecture parameters are not finite; use an earlier one")
     return search
-
-
-def _genotype(search: Dict[str, Any], exclude: List[str]) -> Genotype:
-    cells = {side: derive_cell(side, search[side], exclude) for side in CANDIDATES}
-    return Genotype(pooling=search["pooling"], **cells)
 
 
 def average(searches: List[Dict[str, Any]], paths: List[str]) -> Dict[str, Any]:
@@ -104,7 +99,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     try:
         search = average([load_search(path) for path in args.checkpoints], args.checkpoints)
         exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
-        genotype = _genotype(search, exclude)
+        genotype = derive_genotype(search, search["pooling"], exclude)
         genotype.save(args.output)
     except ValueError as error:
         sys.exit(f"revdarts-derive: error: {error}")
