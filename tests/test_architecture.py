@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fairseq_revdarts.architecture import Architecture, derive_cell, node_names
+from fairseq_revdarts.architecture import Architecture, derive_cell, derive_genotype, node_names
 from fairseq_revdarts.bilevel import alpha_optimizer, step
 from fairseq_revdarts.search_space import (
     CANDIDATES,
@@ -138,7 +138,7 @@ def test_excluding_an_unknown_operation_is_an_error(side):
 @pytest.mark.parametrize("pooling", ["max", "avg"])
 def test_the_genotype_has_the_shape_and_the_pooling_of_the_search(pooling):
     module = architecture(3, 2, 4, pooling)
-    genotype = module.genotype(exclude=["ffn"])
+    genotype = derive_genotype(dict(zip(CANDIDATES, module.alphas())), pooling, exclude=["ffn"])
     assert genotype.pooling == pooling
     assert [len(layer) for layer in genotype.encoder] == [2, 2, 2]
     assert [len(layer) for layer in genotype.decoder] == [4, 4, 4]

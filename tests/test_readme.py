@@ -21,7 +21,7 @@ in_checkout = pytest.mark.skipif(
 )
 
 
-def tested(marker):
+def blocks_under(marker):
     """The code blocks under the README's invisible comment <!-- tested: marker -->."""
     pattern = rf"<!-- tested: {marker} -->\n```bash\n(.*?)```"
     return re.findall(pattern, README, re.DOTALL)
@@ -31,7 +31,7 @@ def test_a_search_on_ones_own_data(raw, tmp_path):
     shutil.copytree(raw / "pieces", tmp_path / "pieces")
     for file in (tmp_path / "pieces").glob("*.fr"):
         file.rename(file.with_suffix(".de"))
-    commands = "set -e\n" + "".join(tested("own-data"))
+    commands = "set -e\n" + "".join(blocks_under("own-data"))
     assert commands.count("fairseq-train") == 2 and "fairseq-generate" in commands
     for pattern, replacement in SHORTER.items():
         commands, count = re.subn(pattern, replacement, commands)
