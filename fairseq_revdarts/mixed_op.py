@@ -14,6 +14,7 @@ and the peak is the graph of one candidate, not of all. A node of a derived netw
 not searched, has a single candidate and no p: G(H) = o(H).
 """
 
+from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
@@ -37,6 +38,9 @@ class MixedOperation(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.candidates = nn.ModuleList(OPERATIONS[name](settings) for name in names)
+        self.dropout = settings.dropout
+        # Each candidate's, once: to walk through the modules at every step takes its time.
+        self._weights = [tuple(candidate.parameters()) for candidate in self.candidates]
 
     def forward(self, h: Tensor, context: Context, probabilities: Optional[Tensor]) -> Tensor:
         """G(H), in the precision of the stream.
@@ -46,6 +50,7 @@ class MixedOperation(nn.Module):
             context: what the operations read beside H
             probabilities: (candidates,), or None for a single candidate
         """
+        context = self._with_dropout_mask(h, context)
         output = None
         for index, candidate in enumerate(self.candidates):
             output = _accumulate(output, candidate(h, context), probabilities, index)
@@ -71,19 +76,29 @@ class MixedOperation(nn.Module):
         Returns:
             G(H), equal to the forward's bit by bit, and the gradient of H: both (T, B, C)
         """
+        context = self._with_dropout_mask(h, context)
         output, grad_h = None, torch.zeros_like(grad)
         for index, candidate in enumerate(self.candidates):
             h = h.detach().requires_grad_()
             with torch.enable_grad():
                 candidate_output = candidate(h, context)
+            term = candidate_output.detach().to(grad.dtype)
             if grad_probabilities is not None:
-                grad_probabilities[index] += (grad * candidate_output.detach()).sum()
-            output = _accumulate(output, candidate_output.detach(), probabilities, index)
+                grad_probabilities[index] += torch.dot(grad.flatten(), term.flatten())
+            output = _accumulate(output, term, probabilities, index)
             if candidate_output.requires_grad:  # zero's does not
                 weighted = grad if probabilities is None else probabilities[index] * grad
-                grad_h += _backward(candidate, candidate_output, h, weighted, context, gradients)
+                weights = self._weights[index]
+                grad_h += _backward(candidate_output, h, weighted, weights, context, gradients)
             del candidate_output  # and with it this candidate's graph, before the next
         return output, grad_h
+
+    def _with_dropout_mask(self, h: Tensor, context: Context) -> Context:
+        if not self.training or self.dropout == 0:
+            return context
+        # In single precision whatever `h` is; on a CPU, faster than torch's dropout.
+        kept = torch.rand(h.shape, device=h.device) >= self.dropout
+        return replace(context, dropout_mask=kept.to(h.dtype).div_(1 - self.dropout))
 
 
 def _accumulate(
@@ -91,21 +106,23 @@ def _accumulate(
 ) -> Tensor:
     """`total` + p_index `term`, in at least single precision; the same for forward and backward."""
     term = term.to(torch.promote_types(term.dtype, torch.float32))
-    if probabilities is not None:
-        term = probabilities[index] * term
-    return term if total is None else total + term
+    if probabilities is None:
+        return term
+    if total is None:
+        return probabilities[index] * term
+    return total.addcmul_(probabilities[index], term)
 
 
 def _backward(
-    candidate: nn.Module,
     output: Tensor,
     h: Tensor,
     grad: Tensor,
+    weights: Sequence[Tensor],
     context: Context,
     gradients: Gradients,
 ) -> Tensor:
     """Push `grad` (T, B, C) through one candidate's graph; returns the gradient of H."""
-    others = [tensor for tensor in candidate.parameters() if tensor in gradients]
+    others = [tensor for tensor in weights if tensor in gradients]
     if context.encoder_out is not None and context.encoder_out in gradients:
         others.append(context.encoder_out)
     grad_h, *grads = torch.autograd.grad(
@@ -114,5 +131,5 @@ def _backward(
     for tensor, gradient in zip(others, grads):
         if gradient is not None:
             so_far = gradients[tensor]
-            gradients[tensor] = gradient if so_far is None else so_far + gradient
+            gradients[tensor] = gradient if so_far is None else so_far.add_(gradient)
     return grad_h

@@ -2,12 +2,16 @@
 
 Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identity are wrapped as
 
-    candidate(H) = LayerNorm(H + dropout(o(H)))
+    candidate(H) = LayerNorm(H + mask * o(H))
+
+where the dropout mask is drawn once a node and shared by its candidates: they are compared under
+the same noise, and random numbers, which cost as much as a projection, are drawn once.
 
 Padded positions never reach real ones, decoder operations are causal, and each decodes
 incrementally: given an incremental state, H is one time step and o keeps what it needs of the past.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional
 
@@ -16,8 +20,6 @@ import torch.nn.functional as F
 from fairseq.incremental_decoding_utils import with_incremental_state
 from fairseq.models.transformer import Linear
 from fairseq.modules import FairseqDropout, LayerNorm, MultiheadAttention
-from fairseq.modules.conv_tbc import ConvTBC
-from fairseq.modules.dynamic_convolution import DynamicConv1dTBC
 from torch import Tensor, nn
 
 from .search_space import CONV_WIDTHS, CROSS_ATTENTION, DYNAMIC_CONV_WIDTHS
@@ -57,6 +59,7 @@ class Context:
         encoder_out: (S, B, d), the encoder's output; None in the encoder
         encoder_padding_mask: (B, S), True at padding; None without padding
         incremental_state: fairseq's dict of decoding states; None for a full forward
+        dropout_mask: (T, B, C), the node's own, 0 or 1 / (1 - dropout); None without dropout
     """
 
     padding_mask: Optional[Tensor] = None
@@ -64,6 +67,7 @@ class Context:
     encoder_out: Optional[Tensor] = None
     encoder_padding_mask: Optional[Tensor] = None
     incremental_state: Optional[Dict[str, Any]] = None
+    dropout_mask: Optional[Tensor] = None
 
 
 def zero_padding(x: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
@@ -74,33 +78,30 @@ def zero_padding(x: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
 
 
 @with_incremental_state
-class Convolution(ConvTBC):
-    """Standard convolution of `width` over time; in the decoder it sees only the past."""
+class _Window(nn.Module):
+    """What the convolutions over time share: how far they see, and what they keep in decoding.
 
-    def __init__(self, width: int, settings: OperationSettings):
-        channels = settings.channels
-        super().__init__(channels, channels, width)
-        # ConvTBC initialises (width, in, out) as if width were a channel axis: far too small.
-        nn.init.normal_(self.weight, std=(width * channels) ** -0.5)
-        future = 0 if settings.causal else (width - 1) // 2
+    Args:
+        width: time steps that one output sees
+        causal: whether all of them are of the past
+    """
+
+    def __init__(self, width: int, causal: bool):
+        super().__init__()
+        future = 0 if causal else (width - 1) // 2
         self.past_and_future = (width - 1 - future, future)
 
-    def forward(self, h: Tensor, context: Context) -> Tensor:
-        h = zero_padding(h, context.padding_mask)
+    def extended(self, h: Tensor, context: Context) -> Tensor:
+        """`h` (T, B, C) with the width - 1 time steps that its ends see beside it: zeros, or, in
+        incremental decoding, the past; (T + width - 1, B, C)."""
         if context.incremental_state is None:
-            h = F.pad(h, (0, 0, 0, 0, *self.past_and_future))
-        else:
-            h = self._extend_window(h, context.incremental_state)
-        return torch.conv_tbc(h, self.weight, self.bias, 0)
-
-    def _extend_window(self, h: Tensor, incremental_state: Dict[str, Any]) -> Tensor:
-        """The last `width` time steps, (width, B, C), of which `h` (1, B, C) is the newest."""
-        state = self.get_incremental_state(incremental_state, "window")
+            return F.pad(h, (0, 0, 0, 0, *self.past_and_future))
+        state = self.get_incremental_state(context.incremental_state, "window")
         past = (
             h.new_zeros(self.past_and_future[0], *h.shape[1:]) if state is None else state["past"]
         )
         window = torch.cat([past, h])
-        self.set_incremental_state(incremental_state, "window", {"past": window[1:]})
+        self.set_incremental_state(context.incremental_state, "window", {"past": window[1:]})
         return window
 
     def reorder_incremental_state(
@@ -112,31 +113,70 @@ class Convolution(ConvTBC):
             self.set_incremental_state(incremental_state, "window", {"past": past})
 
 
-class DynamicConvolution(nn.Module):
-    """Dynamic convolution block: a gated projection, DynamicConv over time, a projection.
+class Convolution(_Window):
+    """Standard convolution of `width` over time; in the decoder it sees only the past.
 
-    "Pay Less Attention with Lightweight and Dynamic Convolutions" (Wu et al. 2019), figure 2.
+    H of shape (T, B, C) is, read as an image (1, C, T, B), in the layout "channels last": so
+    torch's 2D convolution with a kernel of (width, 1) takes it without a copy, and its backward
+    computes no more gradients than are needed.
     """
 
     def __init__(self, width: int, settings: OperationSettings):
-        super().__init__()
+        super().__init__(width, settings.causal)
         channels = settings.channels
+        self.weight = nn.Parameter(torch.empty(channels, width, channels))  # (out, width, in)
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.normal_(self.weight, std=(width * channels) ** -0.5)
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        h = self.extended(zero_padding(h, context.padding_mask), context)
+        image = h.permute(2, 0, 1).unsqueeze(0)
+        kernel = self.weight.transpose(1, 2).unsqueeze(-1)
+        return F.conv2d(image, kernel, self.bias).squeeze(0).permute(1, 2, 0)
+
+
+class DynamicConvolution(_Window):
+    """Dynamic convolution block: a gated projection, a dynamic convolution, a projection.
+
+    "Pay Less Attention with Lightweight and Dynamic Convolutions" (Wu et al. 2019), figure 2 and
+    equation 4. A head's kernels of one time step, softmax over `width`, are a row of a band matrix;
+    the band of each block of at most `BLOCK` time steps is multiplied with what they see. So no
+    tensor is larger than heads x (BLOCK + width) numbers a token, however long the sentence.
+    """
+
+    BLOCK = 64
+
+    def __init__(self, width: int, settings: OperationSettings):
+        super().__init__(width, settings.causal)
+        channels = settings.channels
+        self.width, self.heads = width, settings.heads
         self.input_projection = Linear(channels, 2 * channels)
-        self.conv = DynamicConv1dTBC(
-            channels,
-            kernel_size=width,
-            padding_l=width - 1 if settings.causal else width // 2,
-            num_heads=settings.heads,
-            weight_dropout=settings.attention_dropout,
-            weight_softmax=True,
-        )
+        self.kernel_projection = Linear(channels, settings.heads * width, bias=False)
         self.output_projection = Linear(channels, channels)
+        self.dropout = FairseqDropout(settings.attention_dropout, module_name="DynamicConvolution")
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
         h = F.glu(self.input_projection(h), dim=-1)
         h = zero_padding(h, context.padding_mask)
-        h = self.conv(h, incremental_state=context.incremental_state)
-        return self.output_projection(h)
+        kernels, seen = self.kernel_projection(h), self.extended(h, context)
+        steps = -(-len(h) // -(-len(h) // self.BLOCK))  # a block's, in blocks as equal as can be
+        blocks = [
+            self._convolve(block, seen[start : start + len(block) + self.width - 1])
+            for start, block in zip(range(0, len(h), steps), kernels.split(steps))
+        ]
+        return self.output_projection(torch.cat(blocks))
+
+    def _convolve(self, kernels: Tensor, seen: Tensor) -> Tensor:
+        """(T, B, C) from the kernels' logits (T, B, heads * width) and (T + width - 1, B, C)."""
+        (steps, batch, _), channels = kernels.shape, seen.size(-1)
+        columns = steps + self.width - 1
+        band = kernels.new_full((batch * self.heads, steps, columns), -math.inf)
+        # Row t of the band begins at column t.
+        rows = band.as_strided((len(band), steps, self.width), (steps * columns, columns + 1, 1))
+        rows.copy_(kernels.view(steps, -1, self.width).transpose(0, 1))
+        band = self.dropout(band.softmax(dim=-1))
+        heads = seen.view(columns, len(band), -1).transpose(0, 1)
+        return torch.bmm(band, heads).transpose(0, 1).reshape(steps, batch, channels)
 
 
 class SelfAttention(nn.Module):
@@ -233,16 +273,16 @@ class Identity(nn.Module):
 
 
 class Residual(nn.Module):
-    """LayerNorm(H + dropout(o(H)))."""
+    """LayerNorm(H + mask * o(H))."""
 
     def __init__(self, operation: nn.Module, settings: OperationSettings):
         super().__init__()
         self.operation = operation
-        self.dropout = FairseqDropout(settings.dropout, module_name="Residual")
         self.layer_norm = LayerNorm(settings.channels)
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        return self.layer_norm(h + self.dropout(self.operation(h, context)))
+        output, mask = self.operation(h, context), context.dropout_mask
+        return self.layer_norm(h + output if mask is None else torch.addcmul(h, output, mask))
 
 
 Builder = Callable[[OperationSettings], nn.Module]

@@ -92,7 +92,7 @@ def uncouple(
         grad_inputs = iter(torch.autograd.grad(pooled, inputs, grad_h))
         for j in range(len(grads)):
             if j != k:
-                grads[j] = grads[j] + next(grad_inputs)
+                grads[j] += next(grad_inputs)
 
 
 class BackpropagateWithReconstruction(torch.autograd.Function):
@@ -134,7 +134,12 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
             gradients[encoder_out] = None
         grad_probabilities = torch.zeros_like(probabilities) if needs_alpha else None
 
-        streams, grads = ctx.stack.split(output), ctx.stack.split(grad_output)
+        # Copies of their own: the gradients are added to in place.
+        streams = ctx.stack.split(output)
+        grads = [
+            part.clone(memory_format=torch.contiguous_format)
+            for part in ctx.stack.split(grad_output)
+        ]
         with ctx.call.restored():
             for layer in reversed(ctx.stack.layers):
                 uncouple(
