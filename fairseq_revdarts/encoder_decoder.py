@@ -72,6 +72,8 @@ class StreamInput(nn.Module):
         if incremental_state is not None:
             tokens = tokens[:, -1:]
         x = self.projection(self.scale * self.embed_tokens(tokens)) + positions
+        # Shared with the output projection, padding's embedding does not stay zero.
+        x = x.masked_fill(tokens.eq(self.embed_tokens.padding_idx).unsqueeze(-1), 0)
         return self.dropout(x).transpose(0, 1)
 
 
