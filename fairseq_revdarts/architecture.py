@@ -2,18 +2,18 @@
 
 alpha is fp32 whatever the model computes in, and requires no gradient except within its own step:
 so fairseq's optimizer, clipping and distributed reducers see theta alone. The state of alpha's
-Adam and the place in alpha's data are buffers beside it, because a checkpoint restores the model's
-state on resuming, but not the task's.
+Adam, the place in alpha's data and how long the genotype has been stable are buffers beside it,
+because a checkpoint restores the model's state on resuming, but not the task's.
 """
 
 import math
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from .genotype import Genotype
-from .search_space import CANDIDATES, FIXED_LAST_OPERATION, searched_splits
+from .search_space import CANDIDATES, FIXED_LAST_OPERATION, PARAMETER_FREE, searched_splits
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
@@ -41,6 +41,12 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_step", torch.zeros(()))
         #: Epoch of alpha's data, from 1, and batches taken from it.
         self.register_buffer("data_position", torch.tensor([1, 0]))
+        #: alpha's updates since a node's most probable operation last changed.
+        self.register_buffer("stable_updates", torch.tensor(0))
+
+    def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
+        """fairseq's hook for older checkpoints: some do not know how long they were stable."""
+        state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
@@ -68,6 +74,21 @@ class Architecture(nn.Module):
         return torch.cat(entropies).mean().item()
 
     @torch.no_grad()
+    def parameter_free_share(self) -> float:
+        """Share of the nodes whose most probable operation has no weights."""
+        winners = [
+            torch.tensor([name in PARAMETER_FREE for name in candidates])[alpha.argmax(-1).cpu()]
+            for candidates, alpha in zip(CANDIDATES.values(), self.alphas())
+        ]
+        return torch.cat([side.flatten() for side in winners]).double().mean().item()
+
+    def count_stable(self, before: Genotype) -> None:
+        """Count an update of alpha, whose genotype was `before`."""
+        self.stable_updates.add_(1)
+        if self.genotype() != before:
+            self.stable_updates.zero_()
+
+    @torch.no_grad()
     def node_probabilities(self) -> Dict[str, Dict[str, float]]:
         """Each node's probabilities by operation; nodes are named like "encoder.1.2"."""
         return {
@@ -88,6 +109,22 @@ def node_names(side: str, shape: Sequence[int]) -> List[str]:
     """Names of the searched nodes: side, layer of the cell and split, both from 1."""
     layers, splits = shape
     return [f"{side}.{i + 1}.{k + 1}" for i in range(layers) for k in range(splits)]
+
+
+def non_finite_nodes(tensors: Mapping[str, Tensor]) -> List[str]:
+    """The nodes that have a NaN or an infinity in `tensors`.
+
+    Args:
+        tensors: for "encoder" and "decoder", (s, searched splits, candidates)
+    """
+    return [
+        name
+        for side, tensor in tensors.items()
+        for name, finite in zip(
+            node_names(side, tensor.shape[:2]), tensor.isfinite().all(dim=-1).flatten().tolist()
+        )
+        if not finite
+    ]
 
 
 def derive_genotype(alphas: Mapping[str, Tensor], pooling: str, exclude: Sequence[str]) -> Genotype:

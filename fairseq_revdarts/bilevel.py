@@ -7,6 +7,7 @@ L_theta and L_alpha are the same loss on different data; the second line is the 
 approximation of DARTS (Liu et al. 2019, equation 6 with xi = 0).
 """
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Tuple
@@ -17,7 +18,7 @@ from fairseq.criterions import FairseqCriterion
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor, nn
 
-from .architecture import Architecture
+from .architecture import Architecture, non_finite_nodes
 from .model import RevDartsTransformerModel
 from .search_space import CANDIDATES
 
@@ -106,16 +107,30 @@ def sum_over_processes(
     )
 
 
+def largest_over_processes(numbers: Tensor) -> List[float]:
+    """Elementwise maximum over all processes of `numbers` (n,); NaN counts as infinity."""
+    numbers = numbers.nan_to_num(nan=math.inf, posinf=math.inf)
+    if distributed_utils.get_data_parallel_world_size() > 1:
+        group = distributed_utils.get_data_parallel_group()
+        distributed_utils.all_reduce(numbers, group=group, op="max")
+    return numbers.tolist()
+
+
 def step(
-    adam: torch.optim.Adam, alphas: List[nn.Parameter], gradients: List[Tensor], sample_size: float
-) -> bool:
-    """One Adam step of alpha on the mean gradient a token; False, and no step, if not finite."""
-    means = [gradient / max(sample_size, 1) for gradient in gradients]
-    if not all(mean.isfinite().all() for mean in means):
-        return False
+    adam: torch.optim.Adam, alphas: List[nn.Parameter], gradients: List[Tensor], loss: LevelLoss
+) -> None:
+    """One Adam step of alpha on the mean gradient a token.
+
+    Raises:
+        FloatingPointError: loss or gradients are not finite; names the nodes. alpha has not moved
+    """
+    means = [gradient / max(loss.sample_size, 1) for gradient in gradients]
+    nodes = non_finite_nodes(dict(zip(CANDIDATES, means)))
+    if nodes or not math.isfinite(loss.loss):
+        where = f", its gradient not finite at {', '.join(nodes)}" if nodes else ""
+        raise FloatingPointError(f"alpha's loss is {loss.mean:.3g}{where}")
     for alpha, mean in zip(alphas, means):
         alpha.grad = mean
     adam.step()
     for alpha in alphas:
         alpha.grad = None
-    return True

@@ -3,7 +3,7 @@
 import ast
 import math
 from dataclasses import dataclass, field
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 from fairseq import utils
 from fairseq.tasks.translation import TranslationConfig
@@ -28,6 +28,13 @@ class BilevelSearchConfig(TranslationConfig):
     alpha_start: int = field(
         default=0, metadata={"help": "updates of theta before alpha begins to move"}
     )
+    stop_when_stable: int = field(
+        default=0,
+        metadata={
+            "help": "end the search when the genotype has been the same for N updates of alpha; "
+            "0 for never"
+        },
+    )
     drift_interval: int = field(
         default=100,
         metadata={"help": "measure the reconstruction drift every N updates; 0 for never"},
@@ -42,13 +49,15 @@ class BilevelSearchConfig(TranslationConfig):
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
     save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
 
 
 def parse_betas(text: str) -> Tuple[float, float]:
     """The two numbers of --alpha-betas. Raises a ValueError."""
     try:
         first, second = (float(beta) for beta in ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
         first, second = math.nan, math.nan
     if not (0 <= first < 1 and 0 <= second < 1):
         raise ValueError(f'--alpha-betas {text}: two numbers in [0, 1) are needed: "(0.9, 0.98)"')
@@ -69,13 +78,14 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
     if not 0 < cfg.alpha_split < 1:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     parse_betas(cfg.alpha_betas)
-    for flag, least in (
-        ("alpha_lr", 0),
-        ("alpha_weight_decay", 0),
-        ("alpha_start", 0),
-        ("drift_interval", 0),
-        ("drift_limit", 0),
-    ):
-        if not getattr(cfg, flag) >= least:
-            name = "--" + flag.replace("_", "-")
-            raise ValueError(f"{name} {getattr(cfg, flag)}: at least {least} is needed")
+    for flag in ("alpha_lr", "alpha_weight_decay"):
+        value = getattr(cfg, flag)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{_name(flag)} {value}: at least 0 is needed, and not infinity")
+    for flag in ("alpha_start", "stop_when_stable", "drift_interval", "drift_limit"):
+        if not getattr(cfg, flag) >= 0:
+            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
+
+
+def _name(flag: str) -> str:
+    return "--" + flag.replace("_", "-")

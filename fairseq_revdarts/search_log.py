@@ -1,10 +1,13 @@
 """`search.jsonl`: one object for each logged update of a search.
 
-    {"update": 100, "loss": ..., "alpha_loss": ..., "alpha_entropy": ..., "drift": ...,
-     "probabilities": {"encoder.1.1": {"conv_3": ..., ...}, ...}}
+    {"update": 100, "loss": ..., "alpha_loss": ..., "alpha_entropy": ..., "parameter_free": ...,
+     "stable_updates": ..., "drift": ..., "probabilities": {"encoder.1.1": {"conv_3": ..., ...}}}
 
-Losses are in bits a token, as in fairseq's log, and the entropy in nats. alpha_loss is null before
---alpha-start; drift is the last one measured, null before the first.
+Losses are in bits a token, as in fairseq's log, and the entropy in nats. alpha_loss is null where
+alpha did not move: before --alpha-start, and where its gradient overflowed in fp16. parameter_free
+is the share of the nodes whose most probable operation has no weights, stable_updates the number of
+alpha's updates since any node's last changed. drift is the last one measured, null before the
+first. No number is NaN or infinite: such a one is null.
 """
 
 import json
@@ -28,9 +31,10 @@ class SearchLog:
         write_atomically(path, "".join(lines))
 
     def write(self, entry: Dict[str, Any]) -> None:
-        """Append one object."""
+        """Append one object. Raises a ValueError for a number that JSON does not have."""
+        line = json.dumps(entry, allow_nan=False) + "\n"
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(line)
 
 
 def _lines_until(path: str, update: int) -> List[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fairseq_revdarts.architecture import Architecture, derive_cell, derive_genotype, node_names
-from fairseq_revdarts.bilevel import alpha_optimizer, step
+from fairseq_revdarts.bilevel import LevelLoss, alpha_optimizer, step
 from fairseq_revdarts.search_space import (
     CANDIDATES,
     CROSS_ATTENTION,
@@ -59,7 +59,7 @@ def gradients(update):
 
 def go_on(module, adam, updates):
     for update in updates:
-        assert step(adam, module.alphas(), gradients(update), sample_size=7)
+        step(adam, module.alphas(), gradients(update), LevelLoss(1.0, 7))
 
 
 def same_state(one, other):
@@ -218,7 +218,8 @@ def test_no_conversion_reaches_alpha(convert):
     assert model.linear.weight.dtype == getattr(torch, convert)
     after = model.architecture.state_dict()
     for name, tensor in before.items():
-        assert after[name].dtype == (torch.int64 if name == "data_position" else torch.float32)
+        counts = name in ("data_position", "stable_updates")
+        assert after[name].dtype == (torch.int64 if counts else torch.float32)
         assert torch.equal(after[name], tensor), name
 
 
@@ -263,6 +264,7 @@ def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
     assert same_state(module, other)
     assert set(other.state_dict()) == {
         "data_position",
+        "stable_updates",
         *CANDIDATES,
         *(f"{side}_{name}" for side in CANDIDATES for name in ("step", "exp_avg", "exp_avg_sq")),
     }
@@ -293,6 +295,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(value):
     before = restored(module, seed=1)
     broken = gradients(2)
     broken[1][0, 0, 0] = value
-    assert not step(adam, module.alphas(), broken, sample_size=7)
+    with pytest.raises(FloatingPointError, match=r"gradient not finite at decoder\.1\.1$"):
+        step(adam, module.alphas(), broken, LevelLoss(1.0, 7))
     assert same_state(module, before)
     assert all(alpha.grad is None for alpha in module.alphas())

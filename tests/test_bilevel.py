@@ -1,5 +1,7 @@
 """alpha's step: what it moves, what it leaves alone, and that it is alpha's gradient."""
 
+import math
+
 import pytest
 import torch
 from helpers import build_model
@@ -57,7 +59,7 @@ def test_theta_does_not_move_with_alphas_step_and_alpha_does():
     adam = alpha_optimizer(model.architecture, 0.1, (0.9, 0.98), 0.0)
     before = {name: value.clone() for name, value in model.named_parameters()}
     gradients, loss = alpha_gradients(model, criterion, [batch()], 1.0)
-    assert step(adam, model.architecture.alphas(), gradients, loss.sample_size)
+    step(adam, model.architecture.alphas(), gradients, loss)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]) == (not name.startswith("architecture"))
         assert value.grad is None
@@ -97,12 +99,21 @@ def test_loss_scale_cancels_and_empty_batches_contribute_nothing():
     assert not any(gradient.any() for gradient in nothing)
 
 
-def test_gradients_that_are_not_finite_are_skipped():
+@pytest.mark.parametrize(
+    ("gradient", "loss", "message"),
+    [
+        (math.nan, 1.0, r"not finite at encoder\.1\.1, encoder\.1\.2, .*, decoder\.2\.2$"),
+        (math.inf, 1.0, r"not finite at encoder\.1\.1, "),
+        (0.0, math.nan, r"alpha's loss is nan$"),
+    ],
+)
+def test_numbers_that_are_not_finite_move_nothing(gradient, loss, message):
     model = build()
     adam = alpha_optimizer(model.architecture, 0.1, (0.9, 0.98), 0.0)
     before = [alpha.clone() for alpha in model.architecture.alphas()]
-    bad = [torch.full_like(alpha, float("nan")) for alpha in model.architecture.alphas()]
-    assert not step(adam, model.architecture.alphas(), bad, 1.0)
+    bad = [torch.full_like(alpha, gradient) for alpha in model.architecture.alphas()]
+    with pytest.raises(FloatingPointError, match=message):
+        step(adam, model.architecture.alphas(), bad, LevelLoss(loss, 1.0))
     for alpha, old in zip(model.architecture.alphas(), before):
         assert torch.equal(alpha, old)
     assert model.architecture.encoder_step == 0
@@ -117,7 +128,7 @@ def test_weight_decay_and_adam_are_torchs():
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         gradients = [torch.randn(alpha.shape, generator=generator) for alpha in alphas]
-        step(adam, alphas, gradients, 2.0)
+        step(adam, alphas, gradients, LevelLoss(1.0, 2.0))
         for twin, gradient in zip(twins, gradients):
             twin.grad = gradient / 2
         expected.step()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..architecture import derive_genotype, node_names
 from ..genotype import Genotype
+from ..search_checkpoint import load_search
 from ..search_space import CANDIDATES
 
 SHOWN = 3
@@ -30,34 +31,6 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         help="take the best of the other operations, e.g. zero,identity",
     )
     return parser.parse_args(arguments)
-
-
-def load_search(path: str) -> Dict[str, Any]:
-    """alpha of both sides and the pooling, from a search checkpoint.
-
-    Raises:
-        ValueError: there is no such file, it is damaged, or it is no search's
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; a search's checkpoint is needed") from error
-    except Exception as error:  # damage makes torch.load raise nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not a readable checkpoint, or cut short ({reason})") from error
-    try:
-        alphas = {side: checkpoint["model"][f"architecture.{side}"] for side in CANDIDATES}
-        search = {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}
-        derive_genotype(alphas, search["pooling"], exclude=[])
-        finite = all(alpha.isfinite().all() for alpha in alphas.values())
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: not a search's checkpoint, it has no architecture parameters; give one that "
-            "--task bilevel_search wrote"
-        ) from error
-    if not finite:
-        raise ValueError(f"{path}: its architecture parameters are not finite; use an earlier one")
-    return search
 
 
 def average(searches: List[Dict[str, Any]], paths: List[str]) -> Dict[str, Any]:

@@ -3,13 +3,14 @@
 import logging
 import math
 import os
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
-from fairseq.logging import metrics
+from fairseq.nan_detector import NanDetector
 from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
@@ -18,8 +19,9 @@ from torch import nn
 from ..bilevel import LevelLoss, alpha_gradients, alpha_optimizer, step, sum_over_processes
 from ..data import AlphaBatches, Share, divide
 from ..model import RevDartsTransformerModel
+from ..search_checkpoint import check_restored
 from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
-from ..search_log import SearchLog
+from ..search_monitor import SearchMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +48,9 @@ class BilevelSearchTask(TranslationTask):
         self._criterion: Optional[FairseqCriterion] = None
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
-        self._log: Optional[SearchLog] = None
+        self._monitor: Optional[SearchMonitor] = None
         self._update_freq = 1
         self._theta_losses: List[LevelLoss] = []
-        self._drift: Optional[float] = None
 
     @classmethod
     def setup_task(cls, cfg: BilevelSearchConfig, **kwargs: Any) -> "BilevelSearchTask":
@@ -74,8 +75,12 @@ class BilevelSearchTask(TranslationTask):
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
             _check_processes()
+            check_restored(self.cfg, model.architecture)
             model.searching = True
             self._model = model
+            self._monitor = SearchMonitor(
+                model, self.cfg.drift_interval, self.cfg.drift_limit, self.cfg.log_interval
+            )
         return model
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> FairseqCriterion:
@@ -99,6 +104,8 @@ class BilevelSearchTask(TranslationTask):
                 f"of {len(theta_share)} training pairs, {theta_share.members.sum()} update theta "
                 f"and {self._alpha_share.members.sum()} update alpha"
             )
+            if self._is_stable():  # of the checkpoint that was restored
+                self._limits.max_epoch = -1
 
     def get_batch_iterator(
         self, dataset: Any, epoch: int = 1, required_batch_size_multiple: int = 1, **kwargs: Any
@@ -115,6 +122,7 @@ class BilevelSearchTask(TranslationTask):
         # would see other ones.
         iterator = super().get_batch_iterator(dataset, epoch=1, **kwargs)
         iterator.epoch = epoch
+        self._build_alpha_iterator()  # its errors come before any update; fairseq keeps it
         return iterator
 
     def _build_alpha_iterator(self) -> EpochBatchIterator:
@@ -124,7 +132,13 @@ class BilevelSearchTask(TranslationTask):
             # A buffer is a thread, which outlives the search.
             "data_buffer_size": 0,
         }
-        return super().get_batch_iterator(self._alpha_share, epoch=1, **arguments)
+        iterator = super().get_batch_iterator(self._alpha_share, epoch=1, **arguments)
+        if not iterator.frozen_batches:
+            raise ValueError(
+                f"all {self._alpha_share.members.sum()} training pairs of alpha are too long: "
+                "raise --max-tokens, --max-source-positions or --max-target-positions"
+            )
+        return iterator
 
     # ------------------------------------------------------------------------------- search
 
@@ -139,22 +153,26 @@ class BilevelSearchTask(TranslationTask):
         **kwargs: Any,
     ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
         """One micro-batch of theta, as in translation."""
-        interval = self.cfg.drift_interval
-        for stack in self._model.stacks():
-            stack.measures_drift = interval > 0 and update_num % interval == 0
-            stack.drift = None
+        update = update_num + 1
+        if self._theta_losses and len(self._theta_losses) % self._update_freq == 0:
+            # All of the update's batches were seen, and yet fairseq did not come to optimizer_step.
+            logger.warning(f"update {update}: theta's gradients were not finite; once more")
+        self._monitor.measure_drift(update_num)
         loss, sample_size, logging_output = super().train_step(
             sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
         )
-        if not ignore_grad:
-            self._theta_losses.append(LevelLoss(float(loss.detach()), float(sample_size)))
+        level = LevelLoss(float(loss.detach()), 0.0 if ignore_grad else float(sample_size))
+        if not math.isfinite(level.loss):
+            logger.warning(f"update {update}: theta's loss is {level.loss}")
+        self._theta_losses.append(level)
         return loss, sample_size, logging_output
 
     def optimizer_step(
         self, optimizer: FairseqOptimizer, model: nn.Module, update_num: int
     ) -> None:
         """theta's update, then alpha's on as many batches of its own share."""
-        self._check_drift()
+        update = update_num + 1
+        self._monitor.check_drift(update)
         super().optimizer_step(optimizer, model, update_num)
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
         if self._adam is None:
@@ -164,14 +182,17 @@ class BilevelSearchTask(TranslationTask):
         self._theta_losses, alpha_loss = [], None
         if update_num >= self.cfg.alpha_start:
             scaler = getattr(optimizer, "scaler", None)
-            theta_loss, alpha_loss = self._step_alpha(theta_loss, scaler)
-        self._report(update_num + 1, theta_loss, alpha_loss)
+            theta_loss, alpha_loss = self._step_alpha(update, theta_loss, scaler)
+        self._monitor.report(update, theta_loss, alpha_loss)
+        if self._is_stable():
+            self._limits.max_update = update  # fairseq saves a checkpoint, and ends
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
         """As in translation; alpha takes as many batches an update as theta."""
         super().begin_epoch(epoch, model)
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
+        self._theta_losses = []
 
     def _start(self, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
@@ -181,59 +202,54 @@ class BilevelSearchTask(TranslationTask):
         )
         self._alpha_batches = AlphaBatches(self._build_alpha_iterator, architecture.data_position)
         if _is_master():
-            self._log = SearchLog(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
+            self._monitor.open_log(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
 
-    def _step_alpha(self, theta_loss: LevelLoss, scaler: Any) -> Tuple[LevelLoss, LevelLoss]:
-        """alpha's update; returns theta's loss and alpha's, over all processes."""
-        for stack in self._model.stacks():
-            stack.measures_drift = False
-        gradients, alpha_loss = alpha_gradients(
-            self._model,
-            self._criterion,
-            self._alpha_batches.take(self._update_freq),
-            loss_scale=1.0 if scaler is None else scaler.loss_scale,
-        )
+    def _step_alpha(
+        self, update: int, theta_loss: LevelLoss, scaler: Any
+    ) -> Tuple[LevelLoss, Optional[LevelLoss]]:
+        """alpha's update; returns theta's loss and alpha's, over all processes.
+
+        Numbers that are not finite are answered as fairseq answers theta's: with a loss scaler
+        (fp16), alpha skips the update, its loss is None and the scale, which both levels share, is
+        lowered; otherwise, a FloatingPointError that names the update and the nodes.
+        """
+        architecture = self._model.architecture
+        batches = self._alpha_batches.take(self._update_freq)
+        loss_scale = 1.0 if scaler is None else scaler.loss_scale
+        gradients, alpha_loss = alpha_gradients(self._model, self._criterion, batches, loss_scale)
         gradients, (theta_loss, alpha_loss) = sum_over_processes(gradients, theta_loss, alpha_loss)
-        alphas = self._model.architecture.alphas()
-        if not step(self._adam, alphas, gradients, alpha_loss.sample_size):
-            logger.warning("alpha's gradient is not finite: alpha skips this update")
+        before = architecture.genotype()
+        try:
+            step(self._adam, architecture.alphas(), gradients, alpha_loss)
+        except FloatingPointError as error:
+            if scaler is None:
+                with NanDetector(self._model):  # logs the module that it begins in
+                    alpha_gradients(self._model, self._criterion, batches, loss_scale)
+                raise FloatingPointError(f"update {update}: {error}") from error
+            logger.warning(f"update {update}: {error}; alpha skips it, and lowers the loss scale")
+            with suppress(OverflowError):  # theta's update is done, and stays
+                scaler.check_overflow(math.inf)
+            return theta_loss, None
+        architecture.count_stable(before)
         return theta_loss, alpha_loss
 
-    def _check_drift(self) -> None:
-        """Note the drift if it was measured; raises a RuntimeError past the limit."""
-        drifts = {
-            side: float(stack.drift)
-            for side, stack in zip(("encoder", "decoder"), self._model.stacks())
-            if stack.drift is not None
-        }
-        for side, drift in drifts.items():
-            if not drift <= self.cfg.drift_limit:
-                raise RuntimeError(
-                    f"the {side}'s reconstruction drift is {drift:.3g}, past --drift-limit "
-                    f"{self.cfg.drift_limit}: its gradients can no longer be trusted. Compute in "
-                    "fp32, lower --lr or --clip-norm, or use --backprop checkpoint, which does "
-                    "not reconstruct"
-                )
-        self._drift = max(drifts.values(), default=self._drift)
+    # ------------------------------------------------------------------------------- the end
 
-    # ------------------------------------------------------------------------------- reports
+    def _is_stable(self) -> bool:
+        """Whether the genotype has been stable for as long as --stop-when-stable asks."""
+        enough, stable = self.cfg.stop_when_stable, int(self._model.architecture.stable_updates)
+        if enough == 0 or stable < enough:
+            return False
+        logger.info(
+            f"the genotype has been stable for {stable} updates, --stop-when-stable is {enough}: "
+            "the search is at its end"
+        )
+        return True
 
-    def _report(self, update: int, theta_loss: LevelLoss, alpha_loss: Optional[LevelLoss]) -> None:
-        architecture = self._model.architecture
-        entry = {
-            "update": update,
-            "loss": theta_loss.mean / math.log(2),
-            "alpha_loss": None if alpha_loss is None else alpha_loss.mean / math.log(2),
-            "alpha_entropy": architecture.mean_entropy(),
-            "drift": self._drift,
-        }
-        if alpha_loss is not None:
-            metrics.log_scalar("alpha_loss", entry["alpha_loss"], alpha_loss.sample_size, round=3)
-        metrics.log_scalar("alpha_entropy", entry["alpha_entropy"], weight=0, round=4)
-        if self._drift is not None:
-            metrics.log_scalar("drift", self._drift)
-        if self._log is not None and update % self.cfg.log_interval == 0:
-            self._log.write({**entry, "probabilities": architecture.node_probabilities()})
+    @property
+    def _limits(self) -> Any:
+        """fairseq's own: it asks --max-update after each update, --max-epoch before the first."""
+        return self.cfg._get_parent().optimization
 
     def state_dict(self) -> Dict[str, Any]:
         """As in translation; asked for at every checkpoint, so it writes genotype.json."""

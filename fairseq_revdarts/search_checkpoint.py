@@ -1,0 +1,72 @@
+"""What a search's checkpoint says of its architecture, read before anything is done with it."""
+
+import os
+import zipfile
+from typing import Any, Dict, Optional
+
+import torch
+
+from .architecture import Architecture, derive_genotype, non_finite_nodes
+from .search_config import BilevelSearchConfig
+from .search_space import CANDIDATES
+
+
+def load_search(path: str) -> Dict[str, Any]:
+    """alpha of both sides and the pooling, from a search checkpoint.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it is no search's
+    """
+    try:
+        # Mapped, not read: a supernet's weights are many, and only alpha is wanted.
+        checkpoint = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; a search's checkpoint is needed") from error
+    except Exception as error:  # damage makes torch.load raise nearly anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not a readable checkpoint, or cut short ({reason})") from error
+    try:
+        alphas = {side: checkpoint["model"][f"architecture.{side}"] for side in CANDIDATES}
+        search = {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}
+        derive_genotype(alphas, search["pooling"], exclude=[])
+        broken = non_finite_nodes(alphas)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: not a search's checkpoint, it has no architecture parameters; give one that "
+            "--task bilevel_search wrote"
+        ) from error
+    if broken:
+        raise ValueError(
+            f"{path}: its architecture parameters are not finite at {', '.join(broken)}; use an "
+            "earlier one"
+        )
+    return search
+
+
+def check_restored(cfg: BilevelSearchConfig, architecture: Architecture) -> None:
+    """Look at the checkpoint that fairseq will restore, if there is one.
+
+    Raises:
+        ValueError: it is missing, damaged, no search's, or of another search space
+    """
+    path = _restored_path(cfg)
+    if path is None:
+        return
+    search = load_search(path)
+    theirs = [search["pooling"], *(search[side].shape for side in CANDIDATES)]
+    ours = [architecture.pooling, *(alpha.shape for alpha in architecture.alphas())]
+    if theirs != ours:
+        raise ValueError(
+            f"{path}: its search has another search space; --cell-layers, --encoder-splits, "
+            "--decoder-splits and --pooling must be the same to go on with it"
+        )
+
+
+def _restored_path(cfg: BilevelSearchConfig) -> Optional[str]:
+    """The checkpoint that fairseq-train begins with, as its load_checkpoint finds it."""
+    if cfg.restore_file != "checkpoint_last.pt":
+        return cfg.restore_file
+    path = os.path.join(cfg.save_dir, cfg.restore_file)
+    return path if os.path.exists(path) else cfg.finetune_from_model
