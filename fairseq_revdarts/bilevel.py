@@ -16,6 +16,7 @@ import torch
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.distributed import utils as distributed_utils
+from fairseq.nan_detector import NanDetector
 from torch import Tensor, nn
 
 from .architecture import Architecture, non_finite_nodes
@@ -81,12 +82,27 @@ def alpha_gradients(
     total = LevelLoss(0.0, 0.0)
     with only_alpha_requires_grad(model):
         for batch in filter(None, batches):
-            batch = utils.apply_to_sample(lambda tensor: tensor.to(alphas[0].device), batch)
-            loss, sample_size, _ = criterion(model, batch)
+            loss, sample_size, _ = criterion(model, _to_device(batch, model))
             for gradient, term in zip(gradients, torch.autograd.grad(loss * loss_scale, alphas)):
                 gradient += term / loss_scale
             total += LevelLoss(float(loss.detach()), float(sample_size))
     return gradients, total
+
+
+def _to_device(batch: Dict[str, Any], model: RevDartsTransformerModel) -> Dict[str, Any]:
+    device = model.architecture.alphas()[0].device
+    return utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
+
+
+@torch.no_grad()
+def find_non_finite(
+    model: RevDartsTransformerModel, criterion: FairseqCriterion, batches: List[Dict[str, Any]]
+) -> None:
+    """Log the first module whose output is not finite on `batches`, if there is one."""
+    # Without backward hooks: they do not know what to do with the lists in an encoder's output.
+    with NanDetector(model, backward=False):
+        for batch in filter(None, batches):
+            criterion(model, _to_device(batch, model))
 
 
 def sum_over_processes(

@@ -6,12 +6,13 @@ fairseq's metrics take all of it to the log, the progress bar, TensorBoard and W
 
 import logging
 import math
-from typing import Optional
+from typing import Any, Dict, List, Optional
 
 import torch
+from fairseq.criterions import FairseqCriterion
 from fairseq.logging import metrics
 
-from .bilevel import LevelLoss, largest_over_processes
+from .bilevel import LevelLoss, find_non_finite, largest_over_processes
 from .model import RevDartsTransformerModel
 from .search_log import SearchLog
 from .search_space import CANDIDATES, PARAMETER_FREE
@@ -43,17 +44,46 @@ class SearchMonitor:
         self._drift: Optional[float] = None
         self._log: Optional[SearchLog] = None
         self._warned = False
+        #: Of theta's micro-batches since its last update.
+        self.theta_losses: List[LevelLoss] = []
 
     def open_log(self, path: str, update_num: int) -> None:
         """Let this process, the first, write `search.jsonl` from `update_num` on, and warn."""
         self._log = SearchLog(path, update_num)
 
-    def measure_drift(self, update_num: int) -> None:
-        """Let the coming backward measure the drift, if it is the time."""
-        interval = self._drift_interval
+    def expect_theta(self, update: int, update_freq: int, scaler: Any) -> None:
+        """Before a micro-batch of theta: measure the drift in its backward, if it is the time.
+
+        If all micro-batches of the update were seen, and yet fairseq did not come to its step, the
+        gradients were not finite. In fp16 fairseq tries it again; otherwise it is looking for the
+        cause before it stops.
+
+        Args:
+            update: the update's number, from 1
+            update_freq: micro-batches in an update
+            scaler: of the loss, or None
+
+        Raises:
+            FloatingPointError: theta's gradients were not finite and there is no scaler
+        """
+        if self.theta_losses and len(self.theta_losses) % update_freq == 0:
+            message = f"update {update}: theta's gradients are not finite"
+            if scaler is None:
+                raise FloatingPointError(message)
+            logger.warning(f"{message}; fairseq skips it, and lowers the loss scale")
         for stack in self._model.stacks():
-            stack.measures_drift = interval > 0 and update_num % interval == 0
+            interval = self._drift_interval
+            stack.measures_drift = interval > 0 and (update - 1) % interval == 0
             stack.drift = None
+
+    def add_theta(
+        self, update: int, loss: LevelLoss, criterion: FairseqCriterion, sample: Dict[str, Any]
+    ) -> None:
+        """Keep the loss of a micro-batch of theta; if it is not finite, log where that begins."""
+        if not math.isfinite(loss.loss):
+            logger.warning(f"update {update}: theta's loss is {loss.loss}")
+            find_non_finite(self._model, criterion, [sample])
+        self.theta_losses.append(loss)
 
     def check_drift(self, update: int) -> None:
         """Note the largest drift of all processes, if it was measured.

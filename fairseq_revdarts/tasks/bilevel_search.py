@@ -4,19 +4,25 @@ import logging
 import math
 import os
 from contextlib import suppress
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
-from fairseq.nan_detector import NanDetector
 from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
 from torch import nn
 
-from ..bilevel import LevelLoss, alpha_gradients, alpha_optimizer, step, sum_over_processes
+from ..bilevel import (
+    LevelLoss,
+    alpha_gradients,
+    alpha_optimizer,
+    find_non_finite,
+    step,
+    sum_over_processes,
+)
 from ..data import AlphaBatches, Share, divide
 from ..model import RevDartsTransformerModel
 from ..search_checkpoint import check_restored
@@ -50,7 +56,6 @@ class BilevelSearchTask(TranslationTask):
         self._alpha_batches: Optional[AlphaBatches] = None
         self._monitor: Optional[SearchMonitor] = None
         self._update_freq = 1
-        self._theta_losses: List[LevelLoss] = []
 
     @classmethod
     def setup_task(cls, cfg: BilevelSearchConfig, **kwargs: Any) -> "BilevelSearchTask":
@@ -153,18 +158,17 @@ class BilevelSearchTask(TranslationTask):
         **kwargs: Any,
     ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
         """One micro-batch of theta, as in translation."""
-        update = update_num + 1
-        if self._theta_losses and len(self._theta_losses) % self._update_freq == 0:
-            # All of the update's batches were seen, and yet fairseq did not come to optimizer_step.
-            logger.warning(f"update {update}: theta's gradients were not finite; once more")
-        self._monitor.measure_drift(update_num)
-        loss, sample_size, logging_output = super().train_step(
-            sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
-        )
-        level = LevelLoss(float(loss.detach()), 0.0 if ignore_grad else float(sample_size))
-        if not math.isfinite(level.loss):
-            logger.warning(f"update {update}: theta's loss is {level.loss}")
-        self._theta_losses.append(level)
+        monitor, update = self._monitor, update_num + 1
+        monitor.expect_theta(update, self._update_freq, getattr(optimizer, "scaler", None))
+        try:
+            loss, sample_size, logging_output = super().train_step(
+                sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
+            )
+        except RuntimeError:  # out of memory: fairseq may go on without this update
+            monitor.theta_losses.clear()
+            raise
+        tokens = 0.0 if ignore_grad else float(sample_size)
+        monitor.add_theta(update, LevelLoss(float(loss.detach()), tokens), criterion, sample)
         return loss, sample_size, logging_output
 
     def optimizer_step(
@@ -178,8 +182,10 @@ class BilevelSearchTask(TranslationTask):
         if self._adam is None:
             self._start(update_num)
         # Of an update that overflowed before this one, the losses do not count.
-        theta_loss = sum(self._theta_losses[-self._update_freq :], LevelLoss(0.0, 0.0))
-        self._theta_losses, alpha_loss = [], None
+        theta_losses = self._monitor.theta_losses
+        theta_loss = sum(theta_losses[-self._update_freq :], LevelLoss(0.0, 0.0))
+        theta_losses.clear()
+        alpha_loss = None
         if update_num >= self.cfg.alpha_start:
             scaler = getattr(optimizer, "scaler", None)
             theta_loss, alpha_loss = self._step_alpha(update, theta_loss, scaler)
@@ -192,7 +198,7 @@ class BilevelSearchTask(TranslationTask):
         super().begin_epoch(epoch, model)
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
-        self._theta_losses = []
+        self._monitor.theta_losses.clear()
 
     def _start(self, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
@@ -211,7 +217,7 @@ class BilevelSearchTask(TranslationTask):
 
         Numbers that are not finite are answered as fairseq answers theta's: with a loss scaler
         (fp16), alpha skips the update, its loss is None and the scale, which both levels share, is
-        lowered; otherwise, a FloatingPointError that names the update and the nodes.
+        lowered; otherwise a RuntimeError names the update and the nodes.
         """
         architecture = self._model.architecture
         batches = self._alpha_batches.take(self._update_freq)
@@ -223,9 +229,9 @@ class BilevelSearchTask(TranslationTask):
             step(self._adam, architecture.alphas(), gradients, alpha_loss)
         except FloatingPointError as error:
             if scaler is None:
-                with NanDetector(self._model):  # logs the module that it begins in
-                    alpha_gradients(self._model, self._criterion, batches, loss_scale)
-                raise FloatingPointError(f"update {update}: {error}") from error
+                find_non_finite(self._model, self._criterion, batches)
+                # Not a FloatingPointError: fairseq would look for its cause in theta's batches.
+                raise RuntimeError(f"update {update}: {error}") from error
             logger.warning(f"update {update}: {error}; alpha skips it, and lowers the loss scale")
             with suppress(OverflowError):  # theta's update is done, and stays
                 scaler.check_overflow(math.inf)
