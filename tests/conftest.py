@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli.train import main as fairseq_train
 
 CHECKOUT = Path(__file__).parent.parent
 PLUGIN = CHECKOUT / "fairseq_revdarts"
@@ -70,6 +74,29 @@ def train(data, folder, *flags, updates, **more):
     return run(
         "fairseq-train", data, f"--save-dir={folder}", f"--max-update={updates}", *flags, **more
     )
+
+
+def train_in_process(data, folder, *flags, updates):
+    """fairseq-train without a process of its own."""
+    words = [str(data), f"--save-dir={folder}", f"--max-update={updates}", *flags]
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    fairseq_train(convert_namespace_to_omegaconf(args))
+
+
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def weights(path):
+    """Model weights, without a buffer that some fairseq versions leave uninitialised."""
+    return {k: v for k, v in load(path)["model"].items() if not k.endswith("_float_tensor")}
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
 
 
 def read_log(path):

@@ -6,33 +6,26 @@ import socket
 import subprocess
 
 import pytest
-import torch
-from conftest import BIN, NETWORK, PLUGIN, RETRAIN, SEARCH, read_log, run, train
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq_cli.train import main as fairseq_train
+from conftest import (
+    BIN,
+    NETWORK,
+    PLUGIN,
+    RETRAIN,
+    SEARCH,
+    assert_same_weights,
+    load,
+    read_log,
+    run,
+    train,
+    train_in_process,
+    weights,
+)
 
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search_space import CANDIDATES
 
 GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
 TEST_SENTENCES = 13
-
-
-def load(path):
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def weights(path):
-    """Model weights, without a buffer that some fairseq versions leave uninitialised."""
-    return {k: v for k, v in load(path)["model"].items() if not k.endswith("_float_tensor")}
-
-
-def assert_same_weights(one, other):
-    one, other = weights(one), weights(other)
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
 
 
 def hypotheses(output):
@@ -232,17 +225,10 @@ def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
     assert "error: argument --genotype" in output and str(broken) in output
 
 
-def train_in_process(data, folder, *flags):
-    """fairseq-train without a process of its own."""
-    words = [str(data), f"--save-dir={folder}", "--max-update=1", *flags]
-    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
-    fairseq_train(convert_namespace_to_omegaconf(args))
-
-
 def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="WORLD_SIZE is 2, but fairseq knows of one process"):
-        train_in_process(data, tmp_path, *SEARCH)
+        train_in_process(data, tmp_path, *SEARCH, updates=1)
 
 
 @pytest.mark.parametrize(
@@ -264,5 +250,5 @@ def test_flags_that_do_not_fit_are_refused(data, tmp_path, flag, message):
     """The same errors as from the command line, without starting a process for each."""
     flags = [word for word in SEARCH if not (flag.startswith("--arch") and word in NETWORK)]
     with pytest.raises(ValueError, match=re.escape(message)):
-        train_in_process(data, tmp_path, *flags, flag)
+        train_in_process(data, tmp_path, *flags, flag, updates=1)
     assert not any(tmp_path.iterdir())
