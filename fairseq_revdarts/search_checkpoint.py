@@ -1,6 +1,7 @@
 """What a search's checkpoint says of its architecture, read before anything is done with it."""
 
 import os
+import pickle
 import zipfile
 from typing import Any, Dict, Optional
 
@@ -24,6 +25,10 @@ def load_search(path: str) -> Dict[str, Any]:
         )
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; a search's checkpoint is needed") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: not a readable checkpoint, or cut short (not weights and plain data alone)"
+        ) from error
     except Exception as error:  # damage makes torch.load raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: not a readable checkpoint, or cut short ({reason})") from error

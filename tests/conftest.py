@@ -52,6 +52,7 @@ RETRAIN = [
     "--criterion=label_smoothed_cross_entropy",
     "--label-smoothing=0.1",
 ]
+GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
 
 
 def run(*command, fails=False, **more):

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from conftest import (
     BIN,
+    GENERATE,
     NETWORK,
-    PLUGIN,
     RETRAIN,
     SEARCH,
     assert_same_weights,
@@ -24,7 +24,6 @@ from conftest import (
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search_space import CANDIDATES
 
-GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
 TEST_SENTENCES = 13
 
 

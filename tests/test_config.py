@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import types
 from pathlib import Path
 
@@ -102,6 +103,10 @@ BAD_FLAGS = {
     "no cell layers": ({"cell_layers": 0}, ["--cell-layers 0", "at least 1"]),
     "negative cell layers": ({"cell_layers": -1}, ["--cell-layers -1", "at least 1"]),
     "no embedding": ({"embed_dim": 0}, ["--embed-dim 0", "at least 1"]),
+    "all dropped": ({"dropout": 1.0}, ["--dropout 1.0", "below 1"]),
+    "negative dropout": ({"attention_dropout": -0.1}, ["--attention-dropout -0.1", "from 0"]),
+    "no number": ({"activation_dropout": math.nan}, ["--activation-dropout nan", "from 0"]),
+    "no positions": ({"max_target_positions": 0}, ["--max-target-positions 0", "at least 1"]),
     "no ffn": ({"ffn_embed_dim": -1}, ["--ffn-embed-dim -1", "at least 1"]),
     "layers for the genotype": (
         {"genotype": OTHER.to_json(), "encoder_layers": 10},
@@ -162,6 +167,40 @@ def test_what_does_not_fit_is_refused_and_only_that(layers, s, encoder, decoder,
     assert shape.operations["encoder"] == [[ENCODER_CANDIDATES] * encoder] * s
     searched = [DECODER_CANDIDATES] * (decoder - 1)
     assert shape.operations["decoder"] == [[*searched, (CROSS_ATTENTION,)]] * s
+
+
+small = st.integers(-1, 6)
+FLAGS = {
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "cell_layers"), small),
+    **dict.fromkeys(("encoder_splits", "decoder_splits", "attention_heads"), small),
+    **{flag: st.integers(-1, 24) for flag in ("embed_dim", "hidden_size", "ffn_embed_dim")},
+    **{flag: st.floats() for flag in ("dropout", "attention_dropout", "activation_dropout")},
+    "max_source_positions": st.integers(-2, 9),
+    "pooling": st.sampled_from(["max", "avg"]),
+    "genotype": st.none()
+    | st.text(max_size=5)
+    | st.sampled_from([FOUND, OTHER]).map(Genotype.to_json),
+}
+FITTING = {"encoder_layers": 6, "decoder_layers": 6, "hidden_size": 24, "attention_heads": 1}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.fixed_dictionaries({}, optional=FLAGS))
+@example({"dropout": 0.5, "pooling": "avg"})
+@example({"hidden_size": 18, "genotype": None})
+def test_any_flags_build_a_network_that_runs_or_name_one_of_them(flags):
+    dictionary = Dictionary()
+    task = types.SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    try:
+        cfg = config(**{"max_source_positions": 9, **FITTING, **flags})
+        model = RevDartsTransformerModel.build_model(cfg, task)
+    except ValueError as error:
+        named = str(error).split()[0]
+        assert named.startswith("--") and named[2:].replace("-", "_") in {*FLAGS, "genotype"}
+        return
+    tokens = torch.full((2, 2), dictionary.unk())
+    logits, _ = model.eval()(tokens, None, tokens)
+    assert logits.shape == (2, 2, len(dictionary)) and logits.isfinite().all()
 
 
 # ------------------------------------------------------------------------------- genotypes

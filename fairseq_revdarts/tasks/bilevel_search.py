@@ -99,7 +99,10 @@ class BilevelSearchTask(TranslationTask):
         self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any
     ) -> None:
         """As in translation; a search's training pairs are divided between theta and alpha."""
-        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        try:
+            super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        except ValueError as error:  # an empty file cannot be mapped
+            raise ValueError(f"{self.cfg.data}: its {split} data are empty or damaged") from error
         if self._model is not None and split == self.cfg.train_subset:
             theta_share, self._alpha_share = divide(
                 self.datasets[split], self.cfg.alpha_split, self.cfg.seed
