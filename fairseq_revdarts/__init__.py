@@ -1,12 +1,14 @@
 """fairseq plugin for memory-efficient differentiable Transformer architecture search.
 
 Registers the architectures revdarts_transformer, revdarts_transformer_big and
-revdarts_transformer_tiny, the task bilevel_search and the criterion reversible_search.
+revdarts_transformer_tiny, the baselines evolved_transformer and evolved_transformer_big, the task
+bilevel_search and the criterion reversible_search.
 """
 
 import torch as _torch
 
 from .criterions import reversible_search as _reversible_search  # noqa: F401
+from .evolved_transformer import EvolvedTransformerModel as EvolvedTransformerModel
 from .model import RevDartsTransformerModel as RevDartsTransformerModel
 from .safe_globals import SAFE_GLOBALS as _SAFE_GLOBALS
 from .tasks import bilevel_search as _bilevel_search  # noqa: F401

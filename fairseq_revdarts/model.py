@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 from functools import partial
 from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.hub_utils import GeneratorHubInterface
 from fairseq.models import (
     FairseqEncoderDecoderModel,
     register_model,
@@ -25,6 +27,7 @@ from .config import (
 )
 from .encoder_decoder import RevDartsDecoder, RevDartsEncoder
 from .genotype import load_genotype
+from .hub import check_hub_arguments
 from .layers import ReversibleStack
 
 logger = logging.getLogger(__name__)
@@ -96,6 +99,31 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
             cfg, target, embed_target, shape, partial(_probabilities, architecture, "decoder")
         )
         return cls(encoder, decoder, architecture)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str,
+        checkpoint_file: str = "model.pt",
+        data_name_or_path: str = ".",
+        **flags: Any,
+    ) -> GeneratorHubInterface:
+        """A trained network, or a supernet, for use from Python: `.translate(["...", "..."])`.
+
+        Args:
+            model_name_or_path: the folder of the checkpoints (--save-dir)
+            checkpoint_file: its checkpoint; several, separated by os.pathsep, are an ensemble
+            data_name_or_path: the folder of the dictionaries, relative to the model's folder if it
+                begins with a dot
+            flags: fairseq's flags, among them `bpe="sentencepiece"` with `sentencepiece_model`, and
+                `source_lang` and `target_lang` for a folder that holds dictionaries only
+
+        Raises:
+            ValueError: names an argument that does not fit, its value and what would be right
+        """
+        folder, data = os.fspath(model_name_or_path), os.fspath(data_name_or_path)
+        check_hub_arguments(folder, data, **flags)
+        return super().from_pretrained(folder, checkpoint_file, data, **flags)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, Dict[str, Any]]:
         """As FairseqEncoderDecoderModel: logits (B, T, |V|) under teacher forcing."""

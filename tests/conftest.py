@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,14 +46,15 @@ SEARCH = [
     "--alpha-lr=0.05",
     "--drift-interval=2",
 ]
-RETRAIN = [
-    *NETWORK,
+TRANSLATION = [
     *TRAINING,
     "--task=translation",
     "--criterion=label_smoothed_cross_entropy",
     "--label-smoothing=0.1",
 ]
+RETRAIN = [*NETWORK, *TRANSLATION]
 GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
+TEST_SENTENCES = 13
 
 
 def run(*command, fails=False, **more):
@@ -100,6 +102,12 @@ def assert_same_weights(one, other):
         assert torch.equal(value, other[name]), name
 
 
+def hypotheses(output, kind="H"):
+    """From a sentence's number to its text, of fairseq-generate's lines H (or D, detokenised)."""
+    lines = re.findall(rf"^{kind}-(\d+)\t\S+\t(.*)$", output, re.MULTILINE)
+    return {int(number): text for number, text in lines}
+
+
 def read_log(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
@@ -110,7 +118,7 @@ def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     run(sys.executable, CHECKOUT / "examples/quickstart/corpus.py", folder / "all")
     (folder / "raw").mkdir()
-    for split, pairs in (("train", 300), ("valid", 20), ("test", 13)):
+    for split, pairs in (("train", 300), ("valid", 20), ("test", TEST_SENTENCES)):
         for language in ("en", "fr"):
             lines = (folder / f"all/{split}.{language}").read_text().splitlines(keepends=True)
             (folder / f"raw/{split}.{language}").write_text("".join(lines[:pairs]))

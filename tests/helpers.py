@@ -1,10 +1,12 @@
 """What several tests need: small networks, their data, and the memory of a step."""
 
 import gc
+import itertools
 from types import SimpleNamespace
 
 import torch
 from fairseq.data import Dictionary
+from hypothesis import strategies as st
 
 from fairseq_revdarts.config import RevDartsTransformerConfig
 from fairseq_revdarts.genotype import Genotype
@@ -92,3 +94,50 @@ def activation_peak_of(function, weights, *existing):
     with LiveMemory([*weights, *existing]) as memory:
         function()
     return memory.peak(leave_out=[weight.grad for weight in weights if weight.grad is not None])
+
+
+@st.composite
+def beam_orders(draw):
+    """Reorderings as of beam search: two sentences of two beams each, one of which may end."""
+    rows, orders = [(0, 1), (2, 3)], []
+    for _ in range(draw(st.integers(1, 18))):
+        if len(rows) == 2 and draw(st.integers(0, 7)) == 0:
+            rows = [rows[draw(st.integers(0, 1))]]
+        orders.append([draw(st.sampled_from(beams)) for beams in rows for _ in beams])
+        rows = [(2 * number, 2 * number + 1) for number in range(len(rows))]
+    return [torch.tensor(order) for order in orders]
+
+
+def check_incremental_model(model, orders):
+    """One token at a time, with beams swapped, dropped and doubled, gives the full forward's."""
+    source = torch.randint(4, 30, (2, 5))
+    source[0, :2] = PAD  # fairseq pads the source on the left
+    source = source.repeat_interleave(2, dim=0)
+    tokens = torch.randint(4, 30, (4, 1))
+    state = {}
+    with torch.no_grad():
+        encoder_out = model.encoder(source)
+        for order in orders:
+            step, _ = model.decoder(tokens, encoder_out, incremental_state=state)
+            full, _ = model.decoder(tokens, encoder_out)
+            torch.testing.assert_close(step, full[:, -1:], rtol=1e-5, atol=1e-5)
+            model.decoder.reorder_incremental_state_scripting(state, order)
+            encoder_out = model.encoder.reorder_encoder_out(encoder_out, order)
+            tokens = torch.cat([tokens[order], torch.randint(4, 30, (len(order), 1))], dim=1)
+
+
+def check_padding_of_model(model):
+    """Padding on either side, of source or target, never changes a sentence's logits."""
+    source, target = torch.randint(4, 30, (1, 5)), torch.randint(4, 30, (1, 6))
+    plain, _ = model(source, None, target)
+    longer = torch.randint(4, 30, (1, 9))
+    for left_source, left in itertools.product((False, True), repeat=2):
+        padded_source, padded = pad(source, 9, left_source), pad(target, 9, left)
+        logits, _ = model(torch.cat([padded_source, longer]), None, torch.cat([padded, longer]))
+        torch.testing.assert_close(logits[:1, 3:] if left else logits[:1, :6], plain)
+
+
+def pad(tokens, length, left):
+    """`tokens` (1, T) padded to `length`."""
+    pads = torch.full((1, length - tokens.size(1)), PAD)
+    return torch.cat([pads, tokens] if left else [tokens, pads], dim=1)

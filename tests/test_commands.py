@@ -12,7 +12,9 @@ from conftest import (
     NETWORK,
     RETRAIN,
     SEARCH,
+    TEST_SENTENCES,
     assert_same_weights,
+    hypotheses,
     load,
     read_log,
     run,
@@ -23,12 +25,6 @@ from conftest import (
 
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search_space import CANDIDATES
-
-TEST_SENTENCES = 13
-
-
-def hypotheses(output):
-    return {int(n): text for n, text in re.findall(r"^H-(\d+)\t\S+\t(.*)$", output, re.MULTILINE)}
 
 
 def test_search_writes_its_genotype_and_its_log(search):

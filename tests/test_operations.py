@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from helpers import PAD, TYPICAL, build_model, causal_mask, context, settings
+from helpers import (
+    TYPICAL,
+    beam_orders,
+    build_model,
+    causal_mask,
+    check_incremental_model,
+    check_padding_of_model,
+    context,
+    settings,
+)
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -99,18 +108,6 @@ def test_long_sentences_take_the_same_dynamic_convolution(side, name):
     torch.testing.assert_close(operation(h[:500], where)[:450], operation(h, where)[:450])
 
 
-@st.composite
-def beam_orders(draw):
-    """Reorderings as of beam search: two sentences of two beams each, one of which may end."""
-    rows, orders = [(0, 1), (2, 3)], []
-    for _ in range(draw(st.integers(1, 18))):
-        if len(rows) == 2 and draw(st.integers(0, 7)) == 0:
-            rows = [rows[draw(st.integers(0, 1))]]
-        orders.append([draw(st.sampled_from(beams)) for beams in rows for _ in beams])
-        rows = [(2 * number, 2 * number + 1) for number in range(len(rows))]
-    return [torch.tensor(order) for order in orders]
-
-
 @pytest.mark.parametrize("name", CANDIDATES["decoder"])
 @hypothesis_settings(deadline=None, max_examples=10)
 @given(orders=beam_orders())
@@ -164,23 +161,6 @@ def genotypes():
     return shape.map(build_genotype)
 
 
-def check_incremental_model(model, orders):
-    source = torch.randint(4, 30, (2, SOURCE))
-    source[0, :2] = PAD  # fairseq pads the source on the left
-    source = source.repeat_interleave(2, dim=0)
-    tokens = torch.randint(4, 30, (4, 1))
-    state = {}
-    with torch.no_grad():
-        encoder_out = model.encoder(source)
-        for order in orders:
-            step, _ = model.decoder(tokens, encoder_out, incremental_state=state)
-            full, _ = model.decoder(tokens, encoder_out)
-            torch.testing.assert_close(step, full[:, -1:], rtol=1e-5, atol=1e-5)
-            model.decoder.reorder_incremental_state_scripting(state, order)
-            encoder_out = model.encoder.reorder_encoder_out(encoder_out, order)
-            tokens = torch.cat([tokens[order], torch.randint(4, 30, (len(order), 1))], dim=1)
-
-
 @hypothesis_settings(deadline=None, max_examples=15)
 @given(genotype=genotypes(), orders=beam_orders())
 def test_incremental_decoding_of_whole_genotypes(genotype, orders):
@@ -196,14 +176,4 @@ def test_incremental_decoding_of_a_supernet(orders):
 
 @pytest.mark.parametrize("genotype", [None, TYPICAL.to_json()])
 def test_padding_never_changes_a_sentences_logits(genotype):
-    model = build_model(genotype=genotype).double().eval()
-    source, target = torch.randint(4, 30, (1, 5)), torch.randint(4, 30, (1, 6))
-    plain, _ = model(source, None, target)
-    longer = torch.randint(4, 30, (1, 9))
-    batch_source = torch.cat([torch.full((1, 4), PAD), source], dim=1)
-    for left in (False, True):
-        pads = torch.full((1, 3), PAD)
-        padded = torch.cat([pads, target] if left else [target, pads], dim=1)
-        logits, _ = model(torch.cat([batch_source, longer]), None, torch.cat([padded, longer]))
-        real = logits[:1, 3:] if left else logits[:1, :6]
-        torch.testing.assert_close(real, plain)
+    check_padding_of_model(build_model(genotype=genotype).double().eval())
