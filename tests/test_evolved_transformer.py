@@ -12,6 +12,7 @@ from helpers import beam_orders, check_incremental_model, check_padding_of_model
 from hypothesis import given, settings
 
 from fairseq_revdarts import EvolvedTransformerModel
+from fairseq_revdarts.evolved_cells import TimeConvolution
 from fairseq_revdarts.evolved_transformer import EvolvedTransformerConfig, evolved_transformer_big
 
 SMALL = {"encoder_layers": 2, "decoder_layers": 2, "hidden_size": 32, "attention_heads": 2}
@@ -73,6 +74,25 @@ def test_each_decoder_cells_first_attention_has_sixteen_heads():
     beside, across = cell.attentions.operations
     heads = [beside, across, *cell.self_attention.operations, *cell.cross_attention.operations]
     assert [operation.attention.num_heads for operation in heads] == [16, 2, 2, 2]
+
+
+def test_convolutions_have_the_published_widths():
+    widths = {
+        side: [
+            module.kernel_size[0]
+            for module in getattr(small(), side).layers[1].convolutions.modules()
+            if isinstance(module, TimeConvolution)
+        ]
+        for side in ("encoder", "decoder")
+    }
+    assert widths == {"encoder": [3, 9], "decoder": [11, 7, 7]}
+
+
+def test_every_parameter_is_trained():
+    model = small()
+    logits, _ = model(torch.randint(4, 30, (2, 5)), None, torch.randint(4, 30, (2, 6)))
+    logits.sum().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
 
 
 def test_decoder_is_causal():

@@ -47,7 +47,7 @@ def test_translations_are_those_of_fairseq_generate(data, raw, request, argument
 
 
 def test_one_folder_with_everything(data, raw, retrained, arguments, tmp_path):
-    """Checkpoint, dictionaries and sentencepiece model, where fairseq looks for them."""
+    """Checkpoint, dictionaries and sentencepiece model under the names that fairseq looks for."""
     shutil.copy(retrained / "checkpoint_last.pt", tmp_path / "model.pt")
     shutil.copy(arguments["sentencepiece_model"], tmp_path / "sentencepiece.bpe.model")
     for dictionary in data.glob("dict.*.txt"):
