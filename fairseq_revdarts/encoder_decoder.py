@@ -16,8 +16,8 @@ from fairseq.modules import FairseqDropout, LayerNorm, PositionalEmbedding
 from torch import Tensor, nn
 
 from .config import NetworkShape, RevDartsTransformerConfig
+from .context import Context, OperationSettings
 from .layers import ReversibleLayer, ReversibleStack
-from .operations import Context, OperationSettings
 
 #: Gives a stack's probabilities (s, searched splits, candidates), or None in a derived network.
 Probabilities = Callable[[], Optional[Tensor]]

@@ -10,20 +10,13 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from fairseq.incremental_decoding_utils import with_incremental_state
 from fairseq.models.transformer import Linear
 from fairseq.modules import FairseqDropout, LayerNorm
 from torch import Tensor, nn
 
-from .operations import (
-    Context,
-    CrossAttention,
-    FeedForward,
-    GatedLinearUnit,
-    OperationSettings,
-    SelfAttention,
-    zero_padding,
-)
+from .context import Context, OperationSettings, zero_padding
+from .convolutions import Window
+from .operations import CrossAttention, FeedForward, GatedLinearUnit, SelfAttention
 
 #: The decoder's first self-attention has at least as many heads.
 WIDE_ATTENTION_HEADS = 16
@@ -170,42 +163,18 @@ class SeparableConvolution(nn.Module):
         return self.pointwise(self.depthwise(h, context))
 
 
-@with_incremental_state
-class TimeConvolution(nn.Conv1d):
+class TimeConvolution(Window):
     """Convolution over time of (T, B, inputs) to (T, B, outputs), from real positions only."""
 
     def __init__(self, inputs: int, outputs: int, width: int, causal: bool, **more: Any):
-        super().__init__(inputs, outputs, width, **more)
-        nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-        future = 0 if causal else (width - 1) // 2
-        self.past_and_future = (width - 1 - future, future)
+        super().__init__(width, causal)
+        self.convolution = nn.Conv1d(inputs, outputs, width, **more)
+        weight, bias = self.convolution.weight, self.convolution.bias
+        nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+        if bias is not None:
+            nn.init.zeros_(bias)
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
         """With an incremental state `h` is the newest time step, (1, B, inputs)."""
-        h = zero_padding(h, context.padding_mask).permute(1, 2, 0)
-        if context.incremental_state is None:
-            h = F.pad(h, self.past_and_future)
-        else:
-            h = self._with_past(h, context.incremental_state)
-        return super().forward(h).permute(2, 0, 1)
-
-    def _with_past(self, h: Tensor, incremental_state: Dict[str, Any]) -> Tensor:
-        """The last time steps, (B, inputs, width), of which `h` (B, inputs, 1) is the newest."""
-        state = self.get_incremental_state(incremental_state, "window")
-        if state is None:
-            window = F.pad(h, self.past_and_future)
-        else:
-            window = torch.cat([state["past"], h], dim=-1)
-        self.set_incremental_state(incremental_state, "window", {"past": window[..., 1:]})
-        return window
-
-    def reorder_incremental_state(
-        self, incremental_state: Dict[str, Any], new_order: Tensor
-    ) -> None:
-        """Follow the beams that beam search keeps."""
-        state = self.get_incremental_state(incremental_state, "window")
-        if state is not None:
-            past = state["past"].index_select(0, new_order)
-            self.set_incremental_state(incremental_state, "window", {"past": past})
+        h = self.extended(zero_padding(h, context.padding_mask), context)
+        return self.convolution(h.permute(1, 2, 0)).permute(2, 0, 1)

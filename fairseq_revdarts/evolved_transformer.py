@@ -21,8 +21,8 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import nn
 
+from .context import OperationSettings
 from .evolved_cells import WIDE_ATTENTION_HEADS, EvolvedDecoderCell, EvolvedEncoderCell
-from .operations import OperationSettings
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .context import Context, OperationSettings
 from .mixed_op import MixedOperation
-from .operations import Context, OperationSettings
 from .recompute import CallState
 from .reversible import BackpropagateWithReconstruction, couple
 

@@ -20,7 +20,8 @@ from typing import Dict, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from .operations import OPERATIONS, Context, OperationSettings
+from .context import Context, OperationSettings
+from .operations import OPERATIONS
 
 #: Gradients of what a stack reads beside its stream, by tensor; who has no place needs none.
 Gradients = Dict[Tensor, Optional[Tensor]]

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .context import Context
 from .mixed_op import Gradients
-from .operations import Context
 from .recompute import CallState
 
 if TYPE_CHECKING:

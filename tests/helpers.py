@@ -9,11 +9,11 @@ from fairseq.data import Dictionary
 from hypothesis import strategies as st
 
 from fairseq_revdarts.config import RevDartsTransformerConfig
+from fairseq_revdarts.context import Context, OperationSettings
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.layers import ReversibleLayer, ReversibleStack
 from fairseq_revdarts.memory import LiveMemory
 from fairseq_revdarts.model import RevDartsTransformerModel
-from fairseq_revdarts.operations import Context, OperationSettings
 
 HEADS = 2
 PAD = 1

@@ -79,7 +79,7 @@ def test_each_decoder_cells_first_attention_has_sixteen_heads():
 def test_convolutions_have_the_published_widths():
     widths = {
         side: [
-            module.kernel_size[0]
+            module.convolution.kernel_size[0]
             for module in getattr(small(), side).layers[1].convolutions.modules()
             if isinstance(module, TimeConvolution)
         ]

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from fairseq_revdarts.context import Context
 from fairseq_revdarts.genotype import Genotype
-from fairseq_revdarts.operations import OPERATIONS, Context
+from fairseq_revdarts.operations import OPERATIONS
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 CHANNELS, BATCH, SOURCE = 8, 3, 5
