@@ -2,13 +2,21 @@
 
 import argparse
 import logging
+import random
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
-from .genotype import Genotype, GenotypeError, load_genotype
+from .genotype import (
+    RANDOM,
+    Genotype,
+    GenotypeError,
+    load_genotype,
+    random_genotype,
+    random_seed,
+)
 from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS
 
 logger = logging.getLogger(__name__)
@@ -23,8 +31,9 @@ class RevDartsTransformerConfig(FairseqDataclass):
     genotype: Optional[str] = field(
         default=None,
         metadata={
-            "help": "architecture to build: a genotype file, or the name of one that ships with "
-            "the package; without it the model is the supernet of the search"
+            "help": "architecture to build: a genotype file, the name of one that ships with the "
+            "package, or random:SEED for a random one with the flags' splits, cell layers and "
+            "pooling; without it the model is the supernet of the search"
         },
     )
     encoder_layers: int = field(
@@ -110,14 +119,28 @@ NAMED_ARCHITECTURES: Dict[str, Dict[str, Any]] = {
 def genotype_argument(name: str) -> str:
     """argparse type of --genotype: turns what is named into the genotype's JSON.
 
-    So the configuration, and with it the checkpoint, holds the architecture and not a path.
+    So the configuration, and with it the checkpoint, holds the architecture and not a path. A
+    random one waits for the other flags.
     """
     try:
+        if name.startswith(RANDOM):
+            random_seed(name)
+            return name
         return load_genotype(name).to_json()
     except GenotypeError as error:
         # argparse puts the flag's name before the message
         message = str(error).replace("--genotype ", "", 1)
         raise argparse.ArgumentTypeError(message) from error
+
+
+def chosen_genotype(cfg: RevDartsTransformerConfig) -> Optional[Genotype]:
+    """The genotype that `cfg` names, or None for a supernet. Raises a ValueError."""
+    if cfg.genotype is None or not cfg.genotype.startswith(RANDOM):
+        return None if cfg.genotype is None else load_genotype(cfg.genotype)
+    _check_flags(cfg)
+    splits = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits}
+    generator = random.Random(random_seed(cfg.genotype))
+    return random_genotype(generator, str(cfg.pooling), cfg.cell_layers, splits)
 
 
 @dataclass(frozen=True)
@@ -173,11 +196,12 @@ def network_shape(cfg: RevDartsTransformerConfig) -> NetworkShape:
     Raises:
         ValueError: a flag that does not fit; names the flag, its value and what would be right
     """
-    if cfg.genotype is None:
+    genotype = chosen_genotype(cfg)
+    if genotype is None:
         _check_flags(cfg)
         shape = NetworkShape.of_supernet(cfg)
     else:
-        shape = NetworkShape.of_genotype(load_genotype(cfg.genotype))
+        shape = NetworkShape.of_genotype(genotype)
         _log_differences(cfg, shape)
     _check_sizes(cfg, shape)
     return shape

@@ -7,16 +7,19 @@
 
 import json
 import os
+import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
-from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS
+from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, searched_splits
 
 FORMAT = "revdarts-genotype"
 VERSION = 1
 SHIPPED = Path(__file__).parent / "genotypes"
+#: --genotype random:SEED names a random architecture of the search space.
+RANDOM = "random:"
 
 Cell = Tuple[Tuple[str, ...], ...]
 
@@ -103,6 +106,38 @@ def load_genotype(name: str) -> Genotype:
         return Genotype.from_json(_read(name))
     except GenotypeError as error:
         raise GenotypeError(f"--genotype {source}: {error}") from error
+
+
+def random_seed(name: str) -> int:
+    """SEED of --genotype random:SEED; raises a GenotypeError if it is not a whole number."""
+    seed = name[len(RANDOM) :]
+    if not (seed.isascii() and seed.isdigit()):
+        raise GenotypeError(f"--genotype {name}: random: and a whole number, such as random:1")
+    return int(seed)
+
+
+def random_genotype(
+    generator: random.Random, pooling: str, cell_layers: int, splits: Dict[str, int]
+) -> Genotype:
+    """A genotype drawn uniformly from the search space.
+
+    The draws are those of Python's Mersenne Twister, `random.Random`; of its methods only `random`
+    is used, which is documented to give the same numbers in every version.
+
+    Args:
+        generator: where the draws come from
+        pooling: "max" or "avg"
+        cell_layers: s, layers with an architecture of their own
+        splits: parts of a layer of the "encoder" and of the "decoder"
+    """
+
+    def layer(side: str) -> Tuple[str, ...]:
+        names, fixed = CANDIDATES[side], FIXED_LAST_OPERATION[side]
+        drawn = range(searched_splits(side, splits[side]))
+        return (*(names[int(generator.random() * len(names))] for _ in drawn), *fixed)
+
+    cells = {side: tuple(layer(side) for _ in range(cell_layers)) for side in CANDIDATES}
+    return Genotype(pooling=pooling, **cells)
 
 
 def _read(name: str) -> str:

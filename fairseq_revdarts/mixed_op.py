@@ -41,7 +41,7 @@ class MixedOperation(nn.Module):
         self.candidates = nn.ModuleList(OPERATIONS[name](settings) for name in names)
         self.dropout = settings.dropout
         # Each candidate's, once: to walk through the modules at every step takes its time.
-        self._weights = [tuple(candidate.parameters()) for candidate in self.candidates]
+        self._weights = {candidate: tuple(candidate.parameters()) for candidate in self.candidates}
 
     def forward(self, h: Tensor, context: Context, probabilities: Optional[Tensor]) -> Tensor:
         """G(H), in the precision of the stream.
@@ -89,7 +89,7 @@ class MixedOperation(nn.Module):
             output = _accumulate(output, term, probabilities, index)
             if candidate_output.requires_grad:  # zero's does not
                 weighted = grad if probabilities is None else probabilities[index] * grad
-                weights = self._weights[index]
+                weights = self._weights[candidate]
                 grad_h += _backward(candidate_output, h, weighted, weights, context, gradients)
             del candidate_output  # and with it this candidate's graph, before the next
         return output, grad_h

@@ -22,11 +22,11 @@ from .architecture import Architecture
 from .config import (
     NAMED_ARCHITECTURES,
     RevDartsTransformerConfig,
+    chosen_genotype,
     genotype_argument,
     network_shape,
 )
 from .encoder_decoder import RevDartsDecoder, RevDartsEncoder
-from .genotype import load_genotype
 from .hub import check_hub_arguments
 from .layers import ReversibleStack
 
@@ -154,14 +154,14 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
 
 
 def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
-    """Let checkpoints hold the genotype and not its path, when fairseq-hydra-train gave a path.
+    """Let checkpoints hold the genotype itself, when it is random or fairseq-hydra-train's path.
 
     fairseq saves the configuration whose copy, with the same parent, the model is built from.
     """
     parent = cfg._get_parent() if OmegaConf.is_config(cfg) else None
     if cfg.genotype is not None and parent is not None and "model" in parent:
         with open_dict(parent):
-            parent.model.genotype = load_genotype(cfg.genotype).to_json()
+            parent.model.genotype = chosen_genotype(cfg).to_json()
 
 
 def _probabilities(architecture: Optional[Architecture], side: str) -> Optional[Tensor]:

@@ -6,14 +6,24 @@ from dataclasses import dataclass, field
 from typing import List, Optional, Tuple
 
 from fairseq import utils
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import II
+
+STRATEGIES = ("darts", "sampling")
 
 
 @dataclass
 class BilevelSearchConfig(TranslationConfig):
     """Flags of --task bilevel_search."""
 
+    search_strategy: ChoiceEnum(STRATEGIES) = field(
+        default="darts",
+        metadata={
+            "help": "darts: alpha is trained; sampling, a baseline: each update trains a random "
+            "path, and the best of many is chosen on alpha's share"
+        },
+    )
     alpha_split: float = field(
         default=0.444,
         metadata={"help": "share of the training pairs that updates alpha; the rest, theta"},
@@ -45,6 +55,7 @@ class BilevelSearchConfig(TranslationConfig):
     )
     amp: bool = II("common.amp")
     ddp_backend: str = II("distributed_training.ddp_backend")
+    distributed_world_size: int = II("distributed_training.distributed_world_size")
     update_freq: List[int] = II("optimization.update_freq")
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
@@ -77,6 +88,15 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         raise ValueError(f"--ddp-backend {cfg.ddp_backend}: a search takes legacy_ddp or c10d")
     if not 0 < cfg.alpha_split < 1:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
+    if (
+        str(cfg.search_strategy) == "sampling"
+        and str(cfg.ddp_backend) not in ("legacy_ddp", "no_c10d")
+        and cfg.distributed_world_size > 1
+    ):
+        raise ValueError(
+            f"--search-strategy sampling with --ddp-backend {cfg.ddp_backend}: several processes "
+            "need legacy_ddp, because an update leaves most candidates without gradients"
+        )
     parse_betas(cfg.alpha_betas)
     for flag in ("alpha_lr", "alpha_weight_decay"):
         value = getattr(cfg, flag)

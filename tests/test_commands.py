@@ -157,7 +157,8 @@ def test_validation_with_bleu_and_resuming(data, retrained, tmp_path):
     assert '"train_num_updates": "2"' in train(data, tmp_path, *flags, updates=2)
 
 
-def test_two_processes(data, tmp_path):
+@pytest.mark.parametrize("strategy", ["darts", "sampling"])
+def test_two_processes(data, tmp_path, strategy):
     """Two processes over gloo search together; the first writes, once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -170,6 +171,7 @@ def test_two_processes(data, tmp_path):
         "--ddp-backend=legacy_ddp",
     ]
     command = [BIN / "fairseq-train", data, f"--save-dir={tmp_path}", "--max-update=3", *SEARCH]
+    command.append(f"--search-strategy={strategy}")
     second = subprocess.Popen(
         [str(word) for word in (*command, *distributed, "--distributed-rank=1")],
         stdout=subprocess.DEVNULL,
@@ -180,7 +182,8 @@ def test_two_processes(data, tmp_path):
         assert second.wait(timeout=60) == 0
     finally:
         second.kill()
-    assert weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"] == 3
+    steps = weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"]
+    assert steps == (3 if strategy == "darts" else 0)
     assert [entry["update"] for entry in read_log(tmp_path / "search.jsonl")] == [2]
     load_genotype(str(tmp_path / "genotype.json"))
 
@@ -236,6 +239,7 @@ def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, mon
         ("--alpha-lr=-1", "--alpha-lr -1.0: at least 0 is needed"),
         ("--amp", "--amp: not with bilevel_search"),
         ("--ddp-backend=fully_sharded", "--ddp-backend fully_sharded: a search takes"),
+        ("--search-strategy=sampling --distributed-world-size=2", "several processes need legacy_"),
         ("--hidden-size=56", "--hidden-size 56: not a positive multiple of the 3 decoder splits"),
         ("--encoder-layers=3", "--encoder-layers 3: not a positive multiple of 2 (--cell-layers)"),
         ("--arch=transformer", "--task bilevel_search needs --arch revdarts_transformer"),
@@ -245,5 +249,5 @@ def test_flags_that_do_not_fit_are_refused(data, tmp_path, flag, message):
     """The same errors as from the command line, without starting a process for each."""
     flags = [word for word in SEARCH if not (flag.startswith("--arch") and word in NETWORK)]
     with pytest.raises(ValueError, match=re.escape(message)):
-        train_in_process(data, tmp_path, *flags, flag, updates=1)
+        train_in_process(data, tmp_path, *flags, *flag.split(), updates=1)
     assert not any(tmp_path.iterdir())

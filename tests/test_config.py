@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import fairseq_revdarts
-from fairseq_revdarts.config import RevDartsTransformerConfig, network_shape
+from fairseq_revdarts.config import RevDartsTransformerConfig, chosen_genotype, network_shape
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.model import RevDartsTransformerModel
 from fairseq_revdarts.search_space import CROSS_ATTENTION, DECODER_CANDIDATES, ENCODER_CANDIDATES
@@ -115,6 +115,11 @@ BAD_FLAGS = {
     "hidden size for the genotype": (
         {"genotype": OTHER.to_json(), "hidden_size": 962, "attention_heads": 1},
         ["--hidden-size 962", "multiple of the 4 encoder splits"],
+    ),
+    "a random genotype without a seed": ({"genotype": "random:1.5"}, ["--genotype random:1.5"]),
+    "a random genotype's splits": (
+        {"genotype": "random:1", "decoder_splits": 1},
+        ["--decoder-splits 1", "at least 2"],
     ),
     "a genotype file that is not there": (
         {"genotype": "no/such/genotype.json"},
@@ -235,6 +240,27 @@ def test_flags_that_the_genotype_overrides_are_not_checked():
     assert network_shape(config(genotype=FOUND.to_json(), **flags)).cell_layers == 2
 
 
+def test_a_random_genotype_takes_the_shape_of_the_flags():
+    flags = {"encoder_splits": 4, "decoder_splits": 2, "cell_layers": 3, "pooling": "avg"}
+    shape = network_shape(config(genotype="random:7", **flags))
+    assert not shape.searched and shape.pooling == "avg" and shape.cell_layers == 3
+    assert (shape.splits("encoder"), shape.splits("decoder")) == (4, 2)
+    assert shape == network_shape(config(genotype="random:7", **flags))
+    assert shape != network_shape(config(genotype="random:8", **flags))
+
+
+def test_a_random_genotype_is_the_same_everywhere():
+    assert chosen_genotype(config(genotype="random:1")) == Genotype(
+        "max",
+        PIN,
+    )
+
+
+def test_a_random_genotype_on_the_command_line_waits_for_the_flags():
+    cfg = convert_namespace_to_omegaconf(parse("--genotype", "random:1", "--cell-layers", "3"))
+    assert cfg.model.genotype == "random:1" and network_shape(cfg.model).cell_layers == 3
+
+
 def test_a_genotype_is_read_from_a_file(tmp_path):
     FOUND.save(str(tmp_path / "found.json"))
     from_file = network_shape(config(genotype=str(tmp_path / "found.json")))
@@ -346,6 +372,8 @@ def test_without_a_genotype_the_network_is_the_supernet():
         (["--backprop", "nothing"], ["--backprop", "'nothing'", "reconstruct", "store"]),
         (["--hidden-size", "wide"], ["--hidden-size", "'wide'"]),
         (["--genotype", "no/such.json"], ["--genotype", "no/such.json", "No such file"]),
+        (["--genotype", "random:x"], ["argument --genotype: random:x", "such as random:1"]),
+        (["--genotype", "random:"], ["argument --genotype: random:", "such as random:1"]),
     ],
 )
 def test_a_flag_that_cannot_be_read_is_an_error_of_the_command_line(capsys, flags, words):
@@ -378,13 +406,16 @@ def test_each_way_of_backpropagation_is_accepted(backprop):
     assert convert_namespace_to_omegaconf(args).model.backprop == backprop
 
 
-def test_a_path_in_a_hydra_configuration_becomes_the_genotype_itself(tmp_path):
-    path = tmp_path / "genotype.json"
-    FOUND.save(path)
-    model = {"_name": "revdarts_transformer", "genotype": str(path), "hidden_size": 48}
+@pytest.mark.parametrize("name", ["genotype.json", "random:1"])
+def test_checkpoints_hold_the_genotype_itself(tmp_path, monkeypatch, name):
+    """As a hydra configuration names it: a path, or a random one."""
+    monkeypatch.chdir(tmp_path)
+    FOUND.save("genotype.json")
+    model = {"_name": "revdarts_transformer", "genotype": name, "hidden_size": 48}
     model.update(max_source_positions=64, max_target_positions=64)
     tree = OmegaConf.create({"model": model})
     symbols = Dictionary()
     task = types.SimpleNamespace(source_dictionary=symbols, target_dictionary=symbols)
     build_model(tree.model, task)
-    assert tree.model.genotype == FOUND.to_json()
+    expected = chosen_genotype(config(genotype=name))
+    assert tree.model.genotype == expected.to_json()

@@ -3,8 +3,8 @@
 import logging
 import math
 import os
-from contextlib import suppress
-from typing import Any, Dict, Optional, Tuple
+from contextlib import nullcontext, suppress
+from typing import Any, ContextManager, Dict, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -25,6 +25,7 @@ from ..bilevel import (
 )
 from ..data import AlphaBatches, Share, divide
 from ..model import RevDartsTransformerModel
+from ..sampling import PATH_BATCHES, mark_best_path, only, random_path
 from ..search_checkpoint import check_restored
 from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search_monitor import SearchMonitor
@@ -164,9 +165,10 @@ class BilevelSearchTask(TranslationTask):
         monitor, update = self._monitor, update_num + 1
         monitor.expect_theta(update, self._update_freq, getattr(optimizer, "scaler", None))
         try:
-            loss, sample_size, logging_output = super().train_step(
-                sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
-            )
+            with self._path(update_num):
+                loss, sample_size, logging_output = super().train_step(
+                    sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
+                )
         except RuntimeError:  # out of memory: fairseq may go on without this update
             monitor.theta_losses.clear()
             raise
@@ -189,12 +191,19 @@ class BilevelSearchTask(TranslationTask):
         theta_loss = sum(theta_losses[-self._update_freq :], LevelLoss(0.0, 0.0))
         theta_losses.clear()
         alpha_loss = None
-        if update_num >= self.cfg.alpha_start:
+        if update_num >= self.cfg.alpha_start and not self._samples:
             scaler = getattr(optimizer, "scaler", None)
             theta_loss, alpha_loss = self._step_alpha(update, theta_loss, scaler)
         self._monitor.report(update, theta_loss, alpha_loss)
         if self._is_stable():
             self._limits.max_update = update  # fairseq saves a checkpoint, and ends
+
+    def valid_step(
+        self, sample: Dict[str, Any], model: nn.Module, criterion: FairseqCriterion, **kwargs: Any
+    ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
+        """As in translation; a search that samples validates one random path, always the same."""
+        with self._path("valid"):
+            return super().valid_step(sample, model, criterion, **kwargs)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
         """As in translation; alpha takes as many batches an update as theta."""
@@ -202,6 +211,16 @@ class BilevelSearchTask(TranslationTask):
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
         self._monitor.theta_losses.clear()
+
+    @property
+    def _samples(self) -> bool:
+        return self._model is not None and str(self.cfg.search_strategy) == "sampling"
+
+    def _path(self, name: object) -> ContextManager[None]:
+        """Within it the supernet is one random path, if the search samples."""
+        if not self._samples:
+            return nullcontext()
+        return only(self._model, random_path(self._model, self.cfg.seed, name))
 
     def _start(self, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
@@ -263,6 +282,10 @@ class BilevelSearchTask(TranslationTask):
     def state_dict(self) -> Dict[str, Any]:
         """As in translation; asked for at every checkpoint, so it writes genotype.json."""
         if self._adam is not None and _is_master():
+            if self._samples:
+                start = torch.tensor([1, 0])
+                batches = AlphaBatches(self._build_alpha_iterator, start).take(PATH_BATCHES)
+                mark_best_path(self._model, self._criterion, batches, self.cfg.seed)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)
         return super().state_dict()
