@@ -23,6 +23,7 @@ from conftest import (
     weights,
 )
 
+from fairseq_revdarts.config import RevDartsTransformerConfig, chosen_genotype
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search_space import CANDIDATES
 
@@ -146,6 +147,26 @@ def test_retraining_goes_on_where_it_was(data, retrained, tmp_path):
     train(data, tmp_path, *RETRAIN, genotype, updates=2)
     train(data, tmp_path, *RETRAIN, genotype, updates=4)
     assert_same_weights(tmp_path / "checkpoint_last.pt", retrained / "checkpoint_last.pt")
+
+
+def test_retraining_with_reconstruction(data, retrained, tmp_path):
+    """Gives the weights of plain backpropagation within rounding, and a network that translates."""
+    flags = [f"--genotype={retrained / 'moved.json'}", "--backprop=reconstruct"]
+    train(data, tmp_path, *RETRAIN, *flags, updates=4)
+    checkpoint = tmp_path / "checkpoint_last.pt"
+    assert str(load(checkpoint)["cfg"]["model"]["backprop"]) == "reconstruct"
+    plain = weights(retrained / "checkpoint_last.pt")
+    for name, value in weights(checkpoint).items():
+        torch.testing.assert_close(value, plain[name], rtol=0, atol=1e-3, msg=name)
+    output = run("fairseq-generate", data, "--path", checkpoint, "--beam=2", *GENERATE)
+    assert sorted(hypotheses(output)) == list(range(TEST_SENTENCES))
+
+
+def test_a_checkpoint_of_a_random_genotype_holds_the_genotype(data, tmp_path):
+    train_in_process(data, tmp_path, *RETRAIN, "--genotype=random:1")
+    saved = load(tmp_path / "checkpoint_last.pt")["cfg"]["model"]["genotype"]
+    random_one = RevDartsTransformerConfig(genotype="random:1")
+    assert load_genotype(saved) == chosen_genotype(random_one)
 
 
 def test_validation_with_bleu_and_resuming(data, retrained, tmp_path):

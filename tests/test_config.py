@@ -252,7 +252,11 @@ def test_a_random_genotype_takes_the_shape_of_the_flags():
 def test_a_random_genotype_is_the_same_everywhere():
     assert chosen_genotype(config(genotype="random:1")) == Genotype(
         "max",
-        PIN,
+        (("conv_5", "zero"), ("glu", "conv_11")),
+        (
+            ("dynamic_conv_11", "dynamic_conv_11", CROSS_ATTENTION),
+            ("glu", "zero", CROSS_ATTENTION),
+        ),
     )
 
 

@@ -70,6 +70,39 @@ def test_derived_network_is_the_supernet_at_a_one_hot_alpha(genotype):
     torch.testing.assert_close(actual[real], expected[real])
 
 
+def gradients(model, source, previous, target):
+    """Of the summed log-likelihood of the real tokens, with dropout."""
+    torch.manual_seed(3)
+    scores = model.get_normalized_probs(model(source, None, previous), log_probs=True)
+    loss = scores.gather(-1, target.unsqueeze(-1)).squeeze(-1)[target.ne(PAD)].sum()
+    named = dict(model.named_parameters())
+    return dict(zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True)))
+
+
+@settings(deadline=None, max_examples=15)
+@given(genotype=genotypes(), shared=st.booleans())
+def test_a_derived_network_reconstructs_plain_gradients(genotype, shared):
+    """Encoder and decoder together, in double precision, with padding and dropout."""
+    flags = {"share_all_embeddings": shared, "encoder_layers": 4, "decoder_layers": 4}
+    flags.update(dropout=0.2, attention_dropout=0.1, activation_dropout=0.1)
+    model = build_model(genotype=genotype.to_json(), **flags).double()
+    for parameter in model.parameters():  # no zero biases: a ReLU at zero has no derivative
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    source, previous, target = (torch.randint(4, 30, (3, length)) for length in (5, 6, 6))
+    source[0, :2] = previous[1, -2:] = target[1, -2:] = PAD
+    expected = gradients(model, source, previous, target)
+    total = torch.stack([g.norm() for g in expected.values() if g is not None]).norm()
+    for mode in ("checkpoint", "reconstruct"):
+        for stack in model.stacks():
+            stack.backprop = mode
+        actual = gradients(model, source, previous, target)
+        for name, gradient in expected.items():
+            if gradient is None:
+                assert actual[name] is None, name
+            else:
+                assert (gradient - actual[name]).norm() <= 1e-10 * total, name
+
+
 def test_default_backpropagation():
     genotype = Genotype("max", (("ffn", "glu"),), (("ffn", CROSS_ATTENTION),))
     for model, mode in (
