@@ -2,16 +2,33 @@
 
 Prints BLEU and chrF with their signatures, and the share of exact translations. Stops with an error
 unless there is one hypothesis for every reference.
+
+With --compounds it prints beside them the BLEU of older papers: of tokenised text in which
+compounds are split at their hyphens, as tensor2tensor's get_ende_bleu.sh does. Those papers
+tokenised with Moses' script; here it is sacrebleu's 13a, so the last digits may differ.
 """
 
 import argparse
 import re
 import sys
 from pathlib import Path
+from typing import List
 
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
+COMPOUND = re.compile(r"(\S)-(\S)")
 HYPOTHESIS = re.compile(r"^D-(\d+)\t[^\t]*\t(.*)$")
+
+
+def compound_bleu(hypotheses: List[str], references: List[str]) -> float:
+    """BLEU of text tokenised by 13a, in which "a-b" is three tokens."""
+    tokenize = Tokenizer13a()
+    split = [
+        [COMPOUND.sub(r"\1 ##AT##-##AT## \2", tokenize(line)) for line in lines]
+        for lines in (hypotheses, references)
+    ]
+    return BLEU(tokenize="none", force=True).corpus_score(split[0], [split[1]]).score
 
 
 def main() -> None:
@@ -20,6 +37,7 @@ def main() -> None:
     parser.add_argument("generated", type=Path, help="what fairseq-generate printed")
     parser.add_argument("references", type=Path, help="raw text, a sentence a line")
     parser.add_argument("--tokenize", default="13a", help="sacrebleu's tokenizer for BLEU")
+    parser.add_argument("--compounds", action="store_true", help="tokenised BLEU, compounds split")
     args = parser.parse_args()
 
     matches = map(HYPOTHESIS.match, args.generated.read_text(encoding="utf-8").split("\n"))
@@ -31,6 +49,9 @@ def main() -> None:
     for metric in (BLEU(tokenize=args.tokenize), CHRF()):
         print(metric.corpus_score(hypotheses, [references]).format(width=2))
         print(f"    signature: {metric.get_signature()}")
+    if args.compounds:
+        score = compound_bleu(hypotheses, references)
+        print(f"tokenised BLEU = {score:.2f} (13a, compounds split at hyphens)")
     exact = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, references))
     print(f"exact = {exact} of {len(references)} ({100 * exact / len(references):.1f} %)")
 

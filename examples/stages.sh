@@ -3,7 +3,8 @@
 #
 # The caller has set -euo pipefail, and sets: work, source_language, target_language, vocabulary
 # (pieces), architecture (flags of the supernet and of the network found), search_updates,
-# search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU).
+# search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU). It may
+# set launch (what runs fairseq-train) and WORKERS (of fairseq-preprocess).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
@@ -41,14 +42,15 @@ binarise() {
         --languages "$source_language" "$target_language" --vocabulary "$vocabulary"
     fairseq-preprocess --source-lang "$source_language" --target-lang "$target_language" \
         --trainpref "$work/pieces/train" --validpref "$work/pieces/valid" \
-        --testpref "$work/pieces/test" --destdir "$work/data" --joined-dictionary --workers 2 2>&1
+        --testpref "$work/pieces/test" --destdir "$work/data" --joined-dictionary \
+        --workers "${WORKERS:-2}" 2>&1
 }
 
 train() { # FOLDER UPDATES FLAGS...
     local folder=$work/$1 updates=$2
     shift 2
     mkdir -p "$folder"
-    fairseq-train "$work/data" --user-dir "$plugin" --save-dir "$folder" \
+    "${launch:-fairseq-train}" "$work/data" --user-dir "$plugin" --save-dir "$folder" \
         --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt \
         --share-all-embeddings --max-update "$updates" --required-batch-size-multiple 1 \
         --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
@@ -64,30 +66,35 @@ derive() {
     revdarts-derive "$work/search/checkpoint_last.pt" -o "$work/genotype.json"
 }
 
-retrain() {
-    train found "$train_updates" $architecture $train_flags --genotype "$work/genotype.json" \
+train_network() { # FOLDER FLAGS...: those of the network
+    local folder=$1
+    shift
+    train "$folder" "$train_updates" $train_flags "$@" \
         --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+}
+
+retrain() {
+    train_network found $architecture --genotype "$work/genotype.json"
 }
 
 baseline() { # fairseq's transformer of as many parameters, trained as long
     local size
     size=$(python "$examples/parameters.py" "$work/found/checkpoint_last.pt" \
         --transformer-layers "$baseline_layers")
-    train transformer "$train_updates" --arch transformer $train_flags $size \
-        --encoder-normalize-before --decoder-normalize-before \
-        --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    train_network transformer --arch transformer $size \
+        --encoder-normalize-before --decoder-normalize-before
 }
 
-generate() { # FOLDER
-    fairseq-generate "$work/data" --user-dir "$plugin" --path "$work/$1/checkpoint_last.pt" \
+generate() { # FOLDER [CHECKPOINT FLAGS...]
+    fairseq-generate "$work/data" --user-dir "$plugin" --path "$work/$1/${2:-checkpoint_last.pt}" \
         --beam 5 --max-tokens 4000 --required-batch-size-multiple 1 \
-        --remove-bpe sentencepiece 2>&1 >"$work/$1.generated"
+        --remove-bpe sentencepiece "${@:3}" 2>&1 >"$work/$1.generated"
 }
 
-score() { # FOLDER
+score() { # FOLDER [FLAGS OF score.py...]
     python "$examples/parameters.py" "$work/$1/checkpoint_last.pt"
     python "$examples/score.py" "$work/$1.generated" "$work/raw/test.$target_language" \
-        --tokenize "$tokenizer"
+        --tokenize "$tokenizer" "${@:2}"
 }
 
 run_all_stages() { # after the raw text lies in $work/raw

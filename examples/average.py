@@ -1,0 +1,54 @@
+"""Average the weights of a training's last checkpoints into one, for fairseq-generate.
+
+Takes the checkpoints that --save-interval-updates wrote, checkpoint_EPOCH_UPDATE.pt. All else is
+the last one's; the optimizer's state is left out.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from fairseq_revdarts.safe_globals import SAFE_GLOBALS
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--last", type=int, default=5, help="how many (default: %(default)s)")
+    parser.add_argument("-o", "--output", required=True)
+    args = parser.parse_args()
+
+    updates = {
+        int(match[1]): path
+        for path in args.folder.glob("checkpoint_*.pt")
+        for match in [re.match(r"checkpoint_\d+_(\d+)\.pt$", path.name)]
+        if match
+    }
+    paths = [updates[update] for update in sorted(updates)][-args.last :]
+    if not paths:
+        sys.exit(
+            f"{args.folder}: no checkpoint_EPOCH_UPDATE.pt there; --save-interval-updates writes"
+        )
+    torch.serialization.add_safe_globals(SAFE_GLOBALS)
+    average = {}
+    for path in paths:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        for name, tensor in checkpoint["model"].items():
+            if not tensor.is_floating_point():
+                average[name] = tensor
+                continue
+            so_far = average.get(name, torch.zeros_like(tensor, dtype=torch.float64))
+            average[name] = so_far + tensor.double() / len(paths)
+    dtypes = {name: tensor.dtype for name, tensor in checkpoint["model"].items()}
+    checkpoint["model"] = {name: tensor.to(dtypes[name]) for name, tensor in average.items()}
+    checkpoint.pop("last_optimizer_state", None)
+    torch.save(checkpoint, args.output)
+    print(f"{args.output}: the average of {', '.join(path.name for path in paths)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Estimate time and memory of a fairseq-train command before it starts:
+python estimate.py PROCESSES DATA FLAGS...
+
+The work is counted in weights times tokens, and measured by the one figure that is known: the
+paper's search took about 40 hours on 8 V100 (as reported). The memory is that of weights, gradients
+and Adam (16 bytes a parameter), of activations, in multiples of the width that revdarts-profile
+measured on the CPU, and of the logits. Expect an error of half, and of more on other cards.
+"""
+
+import sys
+from typing import Any, List
+
+import torch
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from torch import nn
+
+from fairseq_revdarts.search_space import CANDIDATES
+
+#: The paper's search: weights of its supernet (without embeddings), tokens an update, updates; each
+#: a step of theta and one of alpha, with reconstruction.
+PAPER_HOURS = 8 * 40
+PAPER_WORK = 443e6 * 8 * 5000 * 30000 * 2 * 4
+#: Multiples of the weights' multiplications: forward and backward; with recomputation.
+PASSES = {"store": 3, "checkpoint": 4, "reconstruct": 4}
+#: Bytes of weights, gradients and both moments of Adam; of a number.
+ADAM, FLOAT = 16, 4
+#: Activations that a token keeps at once, in multiples of the width: outside the layers, of one
+#: operation. Measured with 12 + 12 layers of width 240.
+OUTSIDE, OF_OPERATION = 12, 7
+
+
+def activations(cfg: Any, backprop: str, operations: int) -> float:
+    """Numbers that one token keeps at once."""
+    width = getattr(cfg, "hidden_size", None) or cfg.encoder_embed_dim
+    layers = cfg.encoder_layers + cfg.decoder_layers
+    of_layer = {"store": layers * OF_OPERATION * operations, "reconstruct": 0}
+    of_layer["checkpoint"] = layers + OF_OPERATION * operations
+    return width * (OUTSIDE + of_layer[backprop])
+
+
+def estimate(processes: int, flags: List[str]) -> str:
+    """Hours and gigabytes of the training that `flags` ask for."""
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=flags)
+    cfg = convert_namespace_to_omegaconf(args)
+    task = tasks.setup_task(cfg.task)
+    with torch.device("meta"):
+        model = task.build_model(cfg.model)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    weights = parameters - sum(weight.numel() for weight in embeddings)
+
+    backprop = model.stacks()[0].backprop if hasattr(model, "stacks") else "store"
+    searches = getattr(model, "architecture", None) is not None
+    mixes = searches and str(getattr(cfg.task, "search_strategy", "darts")) == "darts"
+    operations = len(CANDIDATES["encoder"]) if mixes else 1
+    if searches and not mixes:
+        weights /= len(CANDIDATES["encoder"])
+
+    batch, frequency = cfg.dataset.max_tokens, cfg.optimization.update_freq[0]
+    tokens = batch * frequency * processes
+    updates = cfg.optimization.max_update
+    work = weights * tokens * updates * PASSES[backprop] * (2 if mixes else 1)
+    hours = PAPER_HOURS * work / PAPER_WORK
+    kept = FLOAT * batch * activations(cfg.model, backprop, operations)
+    logits = 0 if searches else 3 * FLOAT * batch * len(task.target_dictionary)
+    gigabytes = (ADAM * parameters + kept + logits) / 1e9
+    return (
+        f"estimate: {parameters / 1e6:.1f} M parameters, {updates:,} updates of {tokens:,} tokens "
+        f"({processes} processes, {batch:,} tokens, --update-freq {frequency}): about {hours:,.1f} "
+        f"V100-hours, {hours / processes:,.1f} hours; {gigabytes:.1f} GB a GPU"
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    print(estimate(int(sys.argv[1]), sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    main()
