@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import sacrebleu
 import torch
 from conftest import CHECKOUT, run
 from helpers import TYPICAL, build_model
@@ -32,6 +33,39 @@ def test_scores_are_in_the_references_order(tmp_path):
     assert re.search(r"BLEU = \d+\.\d+ .*\n    signature: nrefs:1.*tok:13a", output)
     perfect = score(tmp_path, list(enumerate(references)), references, "--tokenize=char")
     assert "BLEU = 100.00" in perfect and "tok:char" in perfect
+
+
+def test_tokenised_bleu_splits_compounds(tmp_path):
+    references = ["die grün-blaue Wand, sagt er", "ein Links-Rechts-Schalter hier - und dort"]
+    hypotheses = ["die grün-rote Wand, sagt er", "ein Links-Rechts-Taster hier - und dort"]
+    tokenised = [
+        [line.replace(",", " ,").replace("-", " ##AT##-##AT## ") for line in lines]
+        for lines in (hypotheses, references)
+    ]
+    # A dash between spaces is no compound.
+    tokenised = [[t.replace("  ##AT##-##AT##  ", " - ") for t in lines] for lines in tokenised]
+    expected = sacrebleu.corpus_bleu(tokenised[0], [tokenised[1]], tokenize="none", force=True)
+    output = score(tmp_path, list(enumerate(hypotheses)), references, "--compounds")
+    assert f"tokenised BLEU = {expected.score:.2f} (13a" in output
+
+
+def test_average_of_the_last_checkpoints(tmp_path):
+    for update in (8, 9, 10):
+        model = {"weight": torch.full((2,), float(update)), "count": torch.tensor(update)}
+        checkpoint = {"model": model, "cfg": update, "last_optimizer_state": {}}
+        torch.save(checkpoint, tmp_path / f"checkpoint_1_{update}.pt")
+    torch.save({}, tmp_path / "checkpoint_best.pt")
+    average = tmp_path / "average.pt"
+    output = run(sys.executable, EXAMPLES / "average.py", tmp_path, "--last=2", "-o", average)
+    assert "checkpoint_1_9.pt, checkpoint_1_10.pt" in output
+    found = torch.load(average, weights_only=True)
+    assert found["model"]["weight"].tolist() == [9.5, 9.5] and found["model"]["count"] == 10
+    assert found["cfg"] == 10 and "last_optimizer_state" not in found
+
+
+def test_no_checkpoints_to_average_is_an_error(tmp_path):
+    command = [sys.executable, EXAMPLES / "average.py", tmp_path, "-o", tmp_path / "average.pt"]
+    assert "no checkpoint_EPOCH_UPDATE.pt there" in run(*command, fails=True)
 
 
 @pytest.mark.parametrize(
