@@ -26,17 +26,16 @@ PASSES = {"store": 3, "checkpoint": 4, "reconstruct": 4}
 #: Bytes of weights, gradients and both moments of Adam; of a number.
 ADAM, FLOAT = 16, 4
 #: Activations that a token keeps at once, in multiples of the width: outside the layers, of one
-#: operation. Measured with 12 + 12 layers of width 240.
-OUTSIDE, OF_OPERATION = 12, 7
+#: operation, of a transformer's layer. Measured with 12 + 12 layers.
+OUTSIDE, OF_OPERATION, OF_TRANSFORMER = 12, 7, 18
 
 
-def activations(cfg: Any, backprop: str, operations: int) -> float:
-    """Numbers that one token keeps at once."""
+def activations(cfg: Any, backprop: str, of_layer: int) -> float:
+    """Numbers that one token keeps at once, when a layer that is stored keeps `of_layer` widths."""
     width = getattr(cfg, "hidden_size", None) or cfg.encoder_embed_dim
     layers = cfg.encoder_layers + cfg.decoder_layers
-    of_layer = {"store": layers * OF_OPERATION * operations, "reconstruct": 0}
-    of_layer["checkpoint"] = layers + OF_OPERATION * operations
-    return width * (OUTSIDE + of_layer[backprop])
+    stored = {"store": layers * of_layer, "checkpoint": layers + of_layer, "reconstruct": 0}
+    return width * (OUTSIDE + stored[backprop])
 
 
 def estimate(processes: int, flags: List[str]) -> str:
@@ -50,10 +49,12 @@ def estimate(processes: int, flags: List[str]) -> str:
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     weights = parameters - sum(weight.numel() for weight in embeddings)
 
-    backprop = model.stacks()[0].backprop if hasattr(model, "stacks") else "store"
+    reversible = hasattr(model, "stacks")
+    backprop = model.stacks()[0].backprop if reversible else "store"
     searches = getattr(model, "architecture", None) is not None
     mixes = searches and str(getattr(cfg.task, "search_strategy", "darts")) == "darts"
     operations = len(CANDIDATES["encoder"]) if mixes else 1
+    of_layer = OF_OPERATION * operations if reversible else OF_TRANSFORMER
     if searches and not mixes:
         weights /= len(CANDIDATES["encoder"])
 
@@ -62,7 +63,7 @@ def estimate(processes: int, flags: List[str]) -> str:
     updates = cfg.optimization.max_update
     work = weights * tokens * updates * PASSES[backprop] * (2 if mixes else 1)
     hours = PAPER_HOURS * work / PAPER_WORK
-    kept = FLOAT * batch * activations(cfg.model, backprop, operations)
+    kept = FLOAT * batch * activations(cfg.model, backprop, of_layer)
     logits = 0 if searches else 3 * FLOAT * batch * len(task.target_dictionary)
     gigabytes = (ADAM * parameters + kept + logits) / 1e9
     return (
