@@ -22,13 +22,14 @@ setup(
         "sentencepiece",
     ],
     extras_require={
-        "tests": ["pytest", "hypothesis", "ruff", "num2words"],
-        "plots": ["matplotlib", "graphviz"],
-        "examples": ["num2words"],
+        "tests": ["pytest", "hypothesis", "ruff", "num2words", "matplotlib>=3.5"],
+        "plots": ["matplotlib>=3.5"],
+        "examples": ["num2words", "matplotlib>=3.5"],
     },
     entry_points={
         "console_scripts": [
             "revdarts-derive = fairseq_revdarts.cli.derive:main",
+            "revdarts-plot = fairseq_revdarts.cli.plot:main",
             "revdarts-profile = fairseq_revdarts.cli.profile:main",
         ]
     },

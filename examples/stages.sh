@@ -66,6 +66,10 @@ derive() {
     revdarts-derive "$work/search/checkpoint_last.pt" -o "$work/genotype.json"
 }
 
+plot() { # the search, and the cell that it found
+    revdarts-plot "$work/search"
+}
+
 train_network() { # FOLDER FLAGS...: those of the network
     local folder=$1
     shift
@@ -105,6 +109,7 @@ run_all_stages() { # after the raw text lies in $work/raw
     stage generate "translate the test set" generate found
     stage baseline "train fairseq's transformer: as many parameters and updates" baseline
     stage generate-baseline "translate the test set with it" generate transformer
+    stage plot "draw the search and the cell found" plot
     echo
     cat "$work/derive.log"
     echo
@@ -113,4 +118,6 @@ run_all_stages() { # after the raw text lies in $work/raw
     score found
     printf '\nfairseq transformer\n'
     score transformer
+    printf '\n'
+    cat "$work/plot.log"
 }

@@ -12,19 +12,19 @@ from .search_config import BilevelSearchConfig
 from .search_space import CANDIDATES
 
 
-def load_search(path: str) -> Dict[str, Any]:
-    """alpha of both sides and the pooling, from a search checkpoint.
+def load_checkpoint(path: str) -> Any:
+    """What a checkpoint holds, on the CPU.
 
     Raises:
-        ValueError: there is no such file, it is damaged, or it is no search's
+        ValueError: there is no such file, or it is damaged
     """
     try:
         # Mapped, not read: a supernet's weights are many, and only alpha is wanted.
-        checkpoint = torch.load(
+        return torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; a search's checkpoint is needed") from error
+        raise ValueError(f"{path}: no such file; a checkpoint is needed") from error
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: not a readable checkpoint, or cut short (not weights and plain data alone)"
@@ -32,6 +32,23 @@ def load_search(path: str) -> Dict[str, Any]:
     except Exception as error:  # damage makes torch.load raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: not a readable checkpoint, or cut short ({reason})") from error
+
+
+def load_search(path: str) -> Dict[str, Any]:
+    """alpha of both sides and the pooling, from a search checkpoint.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it is no search's
+    """
+    return search_of(load_checkpoint(path), path)
+
+
+def search_of(checkpoint: Any, path: str) -> Dict[str, Any]:
+    """alpha of both sides and the pooling, from what the checkpoint at `path` holds.
+
+    Raises:
+        ValueError: it is no search's
+    """
     try:
         alphas = {side: checkpoint["model"][f"architecture.{side}"] for side in CANDIDATES}
         search = {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}

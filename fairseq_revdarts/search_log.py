@@ -11,10 +11,12 @@ first. No number is NaN or infinite: such a one is null.
 """
 
 import json
+import math
 import os
 from typing import Any, Dict, List
 
 from .genotype import write_atomically
+from .search_space import CANDIDATES
 
 
 class SearchLog:
@@ -50,3 +52,49 @@ def _lines_until(path: str, update: int) -> List[str]:
                 break
             kept.append(line)
     return kept
+
+
+def read_search_log(path: str) -> List[Dict[str, Any]]:
+    """The entries of a search's log, without a last line that is being written or was cut short.
+
+    Raises:
+        ValueError: the file is not there, is not a search's log, or has no entry yet
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("\n")]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a search's log ({error})") from error
+    entries = [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    if not entries:
+        raise ValueError(f"{path}: no update is logged yet; --log-interval says how often they are")
+    nodes = _candidates(entries[0])
+    for number, entry in enumerate(entries, 1):
+        if _candidates(entry) != nodes:
+            raise ValueError(f"{path}, line {number}: other nodes or operations than in line 1")
+    return entries
+
+
+def _entry(line: str, where: str) -> Dict[str, Any]:
+    try:
+        entry = json.loads(line)
+        float(entry["update"])
+        names = [name.split(".") for name in entry["probabilities"]]
+        values = [p for row in entry["probabilities"].values() for p in row.values()]
+        fits = (
+            all(side in CANDIDATES and int(i) > 0 and int(k) > 0 for side, i, k in names)
+            and all(entry["probabilities"].values())
+            and all(math.isfinite(p) for p in values)
+            and values != []
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{where}: not an entry of a search's log, with update and every node's probabilities"
+        )
+    return entry
+
+
+def _candidates(entry: Dict[str, Any]) -> Dict[str, List[str]]:
+    return {node: list(row) for node, row in entry["probabilities"].items()}

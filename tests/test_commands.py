@@ -6,6 +6,7 @@ import socket
 import subprocess
 
 import pytest
+import torch
 from conftest import (
     BIN,
     GENERATE,

@@ -11,6 +11,7 @@ from ..architecture import derive_genotype, node_names
 from ..genotype import Genotype
 from ..search_checkpoint import load_search
 from ..search_space import CANDIDATES
+from .user_dir import add_user_dir
 
 SHOWN = 3
 
@@ -30,6 +31,7 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         metavar="OPERATIONS",
         help="take the best of the other operations, e.g. zero,identity",
     )
+    add_user_dir(parser)
     return parser.parse_args(arguments)
 
 
