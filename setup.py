@@ -22,9 +22,9 @@ setup(
         "sentencepiece",
     ],
     extras_require={
-        "tests": ["pytest", "hypothesis", "ruff", "num2words", "matplotlib>=3.5"],
-        "plots": ["matplotlib>=3.5"],
-        "examples": ["num2words", "matplotlib>=3.5"],
+        "tests": ["pytest", "hypothesis", "ruff", "num2words", "matplotlib>=3.6"],
+        "plots": ["matplotlib>=3.6"],
+        "examples": ["num2words", "matplotlib>=3.6"],
     },
     entry_points={
         "console_scripts": [

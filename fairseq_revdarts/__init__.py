@@ -2,7 +2,8 @@
 
 Registers the architectures revdarts_transformer, revdarts_transformer_big and
 revdarts_transformer_tiny, the baselines evolved_transformer and evolved_transformer_big, the task
-bilevel_search and the criterion reversible_search.
+bilevel_search and the criterion reversible_search. Candidate operations of one's own are added by
+`register_operation`.
 """
 
 import torch as _torch
@@ -10,6 +11,7 @@ import torch as _torch
 from .criterions import reversible_search as _reversible_search  # noqa: F401
 from .evolved_transformer import EvolvedTransformerModel as EvolvedTransformerModel
 from .model import RevDartsTransformerModel as RevDartsTransformerModel
+from .registry import register_operation as register_operation
 from .safe_globals import SAFE_GLOBALS as _SAFE_GLOBALS
 from .tasks import bilevel_search as _bilevel_search  # noqa: F401
 

@@ -58,7 +58,7 @@ def read_search_log(path: str) -> List[Dict[str, Any]]:
     """The entries of a search's log, without a last line that is being written or was cut short.
 
     Raises:
-        ValueError: the file is not there, is not a search's log, or has no entry yet
+        ValueError: the file cannot be read, or is not a search's log; names the line
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -66,11 +66,8 @@ def read_search_log(path: str) -> List[Dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as a search's log ({error})") from error
     entries = [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
-    if not entries:
-        raise ValueError(f"{path}: no update is logged yet; --log-interval says how often they are")
-    nodes = _candidates(entries[0])
     for number, entry in enumerate(entries, 1):
-        if _candidates(entry) != nodes:
+        if _candidates(entry) != _candidates(entries[0]):
             raise ValueError(f"{path}, line {number}: other nodes or operations than in line 1")
     return entries
 

@@ -22,7 +22,7 @@ ENCODER_CANDIDATES: Tuple[str, ...] = (
 )
 DECODER_CANDIDATES: Tuple[str, ...] = (*ENCODER_CANDIDATES, CROSS_ATTENTION)
 
-#: Candidate operations of a searched node on each side.
+#: Candidate operations of a searched node on each side; registry.py adds to it.
 CANDIDATES: Dict[str, Tuple[str, ...]] = {
     "encoder": ENCODER_CANDIDATES,
     "decoder": DECODER_CANDIDATES,

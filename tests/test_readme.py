@@ -53,6 +53,7 @@ def scores(output):
     assert output.count("BLEU = ") == output.count("exact = ") == 2
     assert output.count("parameters = ") == 2 and "revdarts-genotype" in output
     assert "signature: nrefs:1" in output
+    assert "picture written to" in output
 
 
 @in_checkout
@@ -66,7 +67,7 @@ def test_quick_start_goes_on_where_it_was(tmp_path):
     (tmp_path / "generate.done").unlink()
     again = run("bash", script, "de", env=environment)
     scores(again)
-    assert again.count("done before") == 6
+    assert again.count("done before") == 7
 
 
 @in_checkout

@@ -2,7 +2,7 @@
 
 PATH is the folder of a search, a genotype file, the name of a genotype that ships with the package,
 or a checkpoint. A search gives search.svg (every node's probabilities, their entropy, both losses)
-and, from its first checkpoint on, genotype.svg (the cell found so far), anything else the picture of its cell. Several give one
+and genotype.svg (the cell found so far), anything else the picture of its cell. Several give one
 picture, agreement.svg: what each has chosen, and in how many nodes they differ.
 """
 
@@ -92,9 +92,16 @@ def pictures_of(path: str) -> Pictures:
 
     if not Path(path).is_dir():
         return {Path(path).stem: partial(draw_genotype, read_genotype(path))}
-    pictures: Pictures = {"search": partial(draw_search, read_log(path))}
-    if (Path(path) / GENOTYPE).exists():  # from the first checkpoint on
+    pictures: Pictures = {}
+    entries = read_log(path)
+    if entries:
+        pictures["search"] = partial(draw_search, entries)
+    if (Path(path) / GENOTYPE).exists():
         pictures["genotype"] = partial(draw_genotype, read_genotype(path))
+    if not pictures:
+        raise ValueError(
+            f"{path}: no update logged (--log-interval) and no checkpoint written so far"
+        )
     return pictures
 
 
@@ -103,9 +110,9 @@ def picture_of_agreement(paths: List[str]) -> Pictures:
     from ..plots.agreement import draw_agreement
 
     genotypes = dict(zip(short_names(paths), map(read_genotype, paths)))
+    logs = [read_log(path) if Path(path).is_dir() else [] for path in paths]
     probabilities = {
-        name: read_log(path)[-1]["probabilities"] if Path(path).is_dir() else None
-        for name, path in zip(genotypes, paths)
+        name: log[-1]["probabilities"] if log else None for name, log in zip(genotypes, logs)
     }
     return {"agreement": partial(draw_agreement, genotypes, probabilities)}
 
