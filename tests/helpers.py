@@ -14,6 +14,7 @@ from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.layers import ReversibleLayer, ReversibleStack
 from fairseq_revdarts.memory import LiveMemory
 from fairseq_revdarts.model import RevDartsTransformerModel
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION, POOLINGS
 
 HEADS = 2
 PAD = 1
@@ -33,6 +34,20 @@ TYPICAL = Genotype(
         ("self_attention", "cross_attention", "cross_attention"),
     ),
 )
+
+
+@st.composite
+def genotypes(draw):
+    """Any genotype of up to four layers and five splits."""
+    layers = draw(st.integers(1, 4))
+    cells = {}
+    for side, fixed in (("encoder", ()), ("decoder", (CROSS_ATTENTION,))):
+        searched = draw(st.integers(2, 5)) - len(fixed)
+        operation = st.sampled_from(CANDIDATES[side])
+        cells[side] = tuple(
+            (*(draw(operation) for _ in range(searched)), *fixed) for _ in range(layers)
+        )
+    return Genotype(pooling=draw(st.sampled_from(POOLINGS)), **cells)
 
 
 def dictionary(types=30):

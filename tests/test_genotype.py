@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import genotypes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fairseq_revdarts import genotype as module
 from fairseq_revdarts.genotype import Genotype, GenotypeError, load_genotype
-from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION, POOLINGS
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 #: The example of the documentation: files like it must stay readable.
 DOCUMENTED = """
@@ -26,19 +27,6 @@ DOCUMENTED = """
 NO_SUCH_FILE = "no/such/genotype.json"
 
 moderate = settings(deadline=None, max_examples=100)
-
-
-@st.composite
-def genotypes(draw):
-    layers = draw(st.integers(1, 4))
-    cells = {}
-    for side, fixed in (("encoder", ()), ("decoder", (CROSS_ATTENTION,))):
-        searched = draw(st.integers(2, 5)) - len(fixed)
-        operation = st.sampled_from(CANDIDATES[side])
-        cells[side] = tuple(
-            (*(draw(operation) for _ in range(searched)), *fixed) for _ in range(layers)
-        )
-    return Genotype(pooling=draw(st.sampled_from(POOLINGS)), **cells)
 
 
 json_values = st.recursive(

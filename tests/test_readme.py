@@ -1,18 +1,19 @@
 """The README's own commands and the examples' scripts, run as they stand, with fewer updates."""
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, PLUGIN, run
+from conftest import CHECKOUT, PLUGIN, RETRAIN, read_log, run, train
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 SHORTER = {
     r"--arch revdarts_transformer\b": "--arch revdarts_transformer_tiny --cpu",
     r"--user-dir fairseq_revdarts\b": f"--user-dir {PLUGIN}",
-    r"--max-update \d+": "--max-update 2",
+    r"--max-update \d+": "--max-update 2 --log-interval 1",
     r"--max-tokens 5000": "--max-tokens 400",
 }
 in_checkout = pytest.mark.skipif(
@@ -21,25 +22,50 @@ in_checkout = pytest.mark.skipif(
 )
 
 
-def blocks_under(marker):
+def blocks_under(marker, language="bash"):
     """The code blocks under the README's invisible comment <!-- tested: marker -->."""
-    pattern = rf"<!-- tested: {marker} -->\n```bash\n(.*?)```"
+    pattern = rf"<!-- tested: {marker} -->\n```{language}\n(.*?)```"
     return re.findall(pattern, README, re.DOTALL)
+
+
+def shorter_commands(marker):
+    """The commands under `marker`, for a small network and two updates."""
+    commands = "set -e\n" + "".join(blocks_under(marker))
+    for pattern, replacement in SHORTER.items():
+        commands, count = re.subn(pattern, replacement, commands)
+        assert count or "user-dir" in pattern, pattern
+    return commands
 
 
 def test_a_search_on_ones_own_data(raw, tmp_path):
     shutil.copytree(raw / "pieces", tmp_path / "pieces")
     for file in (tmp_path / "pieces").glob("*.fr"):
         file.rename(file.with_suffix(".de"))
-    commands = "set -e\n" + "".join(blocks_under("own-data"))
+    commands = shorter_commands("own-data")
     assert commands.count("fairseq-train") == 2 and "fairseq-generate" in commands
-    for pattern, replacement in SHORTER.items():
-        commands, count = re.subn(pattern, replacement, commands)
-        assert count, pattern
     output = run("bash", "-c", commands, cwd=tmp_path)
     assert len(re.findall(r"^H-\d+\t", output, re.MULTILINE)) == 13
     for name in ("genotype.json", "search/search.jsonl", "found/checkpoint_last.pt"):
         assert (tmp_path / name).exists()
+
+
+def test_an_operation_of_ones_own(data, tmp_path):
+    """The package and the commands of the README; then a network with the operation is trained."""
+    (module,) = blocks_under("add-operation", "python")
+    package = tmp_path / re.match(r"# (\S+)", module).group(1)
+    package.parent.mkdir()
+    package.write_text(module)
+    (tmp_path / "data").symlink_to(data)
+    run("bash", "-c", shorter_commands("add-operation"), cwd=tmp_path)
+    (entry, _) = read_log(tmp_path / "search-mine/search.jsonl")
+    assert all("squared_relu_ffn" in row for row in entry["probabilities"].values())
+    assert (tmp_path / "search-mine/search.svg").exists()
+    genotype = json.loads((tmp_path / "mine.json").read_text())
+    for side in ("encoder", "decoder"):
+        genotype[side][0][0] = "squared_relu_ffn"
+    flags = [flag for flag in RETRAIN if not flag.startswith("--user-dir")]
+    own = [f"--user-dir={package.parent}", f"--genotype={json.dumps(genotype)}"]
+    train(data, tmp_path / "found", *flags, *own, updates=1)
 
 
 def test_every_script_in_the_readme_exists():

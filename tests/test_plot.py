@@ -1,0 +1,401 @@
+"""`revdarts-plot`: pictures in which nothing is missing, cut off or overlapping."""
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from conftest import read_log, run
+from helpers import TYPICAL, genotypes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from fairseq_revdarts.cli.plot import main, short_names
+from fairseq_revdarts.genotype import Genotype, load_genotype
+from fairseq_revdarts.plots.agreement import chance_distance, choices, distance, draw_agreement
+from fairseq_revdarts.plots.cell import draw_genotype
+from fairseq_revdarts.plots.layer import BOX_HEIGHT, BOX_WIDTH
+from fairseq_revdarts.plots.search import POINTS, draw_search, smooth, thin
+from fairseq_revdarts.plots.style import FAMILY_COLOURS, family, house_style, label, save_picture
+from fairseq_revdarts.search_space import CANDIDATES
+
+SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
+few = settings(deadline=None, max_examples=5)
+
+
+def search_log(seed=0, layers=2, splits=(2, 2), count=30, extra=(), **fields):
+    """Entries of a search that goes from nearly equal probabilities to a decision."""
+    random = np.random.default_rng(seed)
+    names = {
+        f"{side}.{i + 1}.{k + 1}": [*CANDIDATES[side], *extra]
+        for side, searched in zip(CANDIDATES, splits)
+        for i in range(layers)
+        for k in range(searched)
+    }
+    goals = {node: random.normal(size=len(row)) for node, row in names.items()}
+    entries = []
+    for number in range(1, count + 1):
+        rows = {}
+        for node, row in names.items():
+            weights = np.exp(4 * goals[node] * number / count)
+            rows[node] = dict(zip(row, (weights / weights.sum()).tolist()))
+        losses = {"loss": 9.0 + random.normal(), "alpha_loss": None if number < 3 else 9.5}
+        entries.append({"update": 10 * number, **losses, **fields, "probabilities": rows})
+    return entries
+
+
+def winners(entry):
+    return {node: max(row, key=row.get) for node, row in entry["probabilities"].items()}
+
+
+def write_log(folder, entries):
+    lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+    (folder / "search.jsonl").write_text(lines, encoding="utf-8")
+
+
+def texts(path):
+    """The text of an SVG, and of each of its groups that has an id."""
+    root = ElementTree.parse(path).getroot()
+    groups = {group.get("id"): group for group in root.iter() if group.get("id")}
+    parts = {
+        name: [text.text for text in group.iter() if text.text] for name, group in groups.items()
+    }
+    return [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")], {
+        name: " ".join(" ".join(words).split()) for name, words in parts.items()
+    }
+
+
+def drawn(draw, *arguments):
+    """A figure drawn on Agg, with its renderer."""
+    with house_style():
+        figure = draw(*arguments)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return figure, canvas.get_renderer()
+
+
+def check_nothing_is_cut_off(figure, renderer):
+    drawn_area, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
+    assert drawn_area.x0 >= -0.01 and drawn_area.y0 >= -0.01
+    assert drawn_area.x1 <= width + 0.01 and drawn_area.y1 <= height + 0.01
+
+
+# ------------------------------------------------------------------------------- genotypes
+
+
+@few
+@given(genotypes())
+def test_every_operation_of_a_cell_is_in_its_place(tmp_path_factory, genotype):
+    path = tmp_path_factory.getbasetemp() / "cell.svg"
+    with house_style():
+        save_picture(draw_genotype(genotype), str(path))
+    _, groups = texts(path)
+    for side in CANDIDATES:
+        for i, layer in enumerate(getattr(genotype, side), start=1):
+            for k, name in enumerate(layer, start=1):
+                assert groups[f"{side}.{i}.{k}"] == label(name)
+
+
+@few
+@given(genotypes())
+def test_a_cell_is_whole_and_its_boxes_hold_their_text(genotype):
+    figure, renderer = drawn(draw_genotype, genotype)
+    check_nothing_is_cut_off(figure, renderer)
+    boxes = [text for text in figure.findobj(Text) if text.get_gid()]
+    assert len(boxes) == sum(len(layer) for layer in genotype.encoder + genotype.decoder)
+    for text in boxes:
+        extent = text.get_window_extent(renderer)
+        assert extent.width <= BOX_WIDTH * figure.dpi and extent.height <= BOX_HEIGHT * figure.dpi
+    extents = [text.get_window_extent(renderer) for text in figure.findobj(Text) if text.get_text()]
+    for index, extent in enumerate(extents):
+        assert extent.count_overlaps(extents[:index]) == 0
+
+
+@pytest.mark.parametrize("operation", sorted(CANDIDATES["decoder"]))
+def test_every_operation_has_a_family_of_its_kind(operation):
+    expected = {"dynamic": "dynamic convolution", "conv": "convolution", "cross": "attention"}
+    expected.update(self="attention", glu="feed-forward", ffn="feed-forward")
+    kind = operation.split("_")[0]
+    assert family(operation) == expected.get(kind, "parameter-free")
+    assert len(set(FAMILY_COLOURS.values())) == len(FAMILY_COLOURS)
+
+
+# ------------------------------------------------------------------------------- searches
+
+
+@few
+@given(st.integers(1, 4), st.tuples(st.integers(2, 5), st.integers(1, 4)), st.integers(1, 40))
+def test_every_nodes_winner_is_named_with_its_probability(tmp_path_factory, layers, splits, count):
+    path = tmp_path_factory.getbasetemp() / "search.svg"
+    entries = search_log(layers, layers, splits, count)
+    with house_style():
+        save_picture(draw_search(entries), str(path))
+    written, _ = texts(path)
+    names = {node: label(winner) for node, winner in winners(entries[-1]).items()}
+    for node, row in entries[-1]["probabilities"].items():
+        text = f"{names[node]}  {max(row.values()):.2f}"
+        assert text in written
+        written.remove(text)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        {},
+        {"layers": 4, "splits": (5, 4), "count": 3},
+        {"layers": 1, "splits": (2, 1), "extra": ["an_operation_with_a_name_longer_than_any"]},
+        {"count": 1},
+        {"loss": None, "alpha_loss": None, "parameter_free_share": 0.5, "stable": [1, 2]},
+        {"loss": float("nan"), "alpha_loss": "none"},
+    ],
+    ids=["usual", "large", "a long name", "one update", "other fields", "no losses"],
+)
+def test_the_picture_of_a_search_is_whole(log):
+    figure, renderer = drawn(draw_search, search_log(**log))
+    check_nothing_is_cut_off(figure, renderer)
+
+
+def test_losses_may_be_absent():
+    entries = search_log()
+    for entry in entries:
+        del entry["loss"], entry["alpha_loss"]
+    drawn(draw_search, entries)
+
+
+def test_a_search_of_one_side_alone_is_drawn():
+    figure, renderer = drawn(draw_search, search_log(splits=(2, 0)))
+    check_nothing_is_cut_off(figure, renderer)
+
+
+def test_long_curves_are_drawn_as_means():
+    values = np.arange(10 * POINTS, dtype=float)
+    assert len(thin(values)) == POINTS
+    assert thin(values)[0] == 4.5
+    assert thin(values).mean() == values.mean()
+    assert thin(values[:POINTS]) is not values and (thin(values[:POINTS]) == values[:POINTS]).all()
+
+
+@given(st.lists(st.floats(-9, 9), min_size=1, max_size=60))
+def test_running_means_stay_within_the_values(values):
+    smoothed = smooth(np.array(values))
+    assert len(smoothed) == len(values)
+    assert min(values) - 1e-9 <= smoothed.min() and smoothed.max() <= max(values) + 1e-9
+    assert np.allclose(smooth(np.full(len(values), 3.0)), 3.0)
+
+
+# ------------------------------------------------------------------------------- agreement
+
+
+def searched(layers, splits, seed):
+    """A genotype drawn at random."""
+    entry = search_log(seed, layers, splits, count=1)[0]
+    chosen = winners(entry)
+    cells = {
+        side: tuple(
+            (*(chosen[f"{side}.{i}.{k}"] for k in range(1, count + 1)), *fixed)
+            for i in range(1, layers + 1)
+        )
+        for side, count, fixed in zip(CANDIDATES, splits, ((), ("cross_attention",)))
+    }
+    return Genotype("max", **cells)
+
+
+def test_only_searched_nodes_are_compared():
+    assert list(choices(TYPICAL)) == list(search_log()[0]["probabilities"])
+    assert chance_distance(list(choices(TYPICAL))) == pytest.approx(1 - (1 / 13 + 1 / 14) / 2)
+
+
+@given(st.sets(st.sampled_from(sorted(choices(TYPICAL)))))
+def test_the_distance_is_the_share_of_nodes_that_differ(changed):
+    first = choices(TYPICAL)
+    second = {node: "zero" if node in changed else name for node, name in first.items()}
+    assert distance(first, second) == distance(second, first) == len(changed) / len(first)
+
+
+@pytest.mark.parametrize(
+    ("layers", "splits", "searches"), [(2, (2, 2), 3), (4, (5, 4), 8), (1, (2, 1), 2)]
+)
+def test_the_picture_of_an_agreement_is_whole(layers, splits, searches):
+    found = {f"a_long_name_{n}": searched(layers, splits, n) for n in range(searches)}
+    figure, renderer = drawn(draw_agreement, found, dict.fromkeys(found))
+    check_nothing_is_cut_off(figure, renderer)
+    written = [text.get_text() for text in figure.findobj(Text)]
+    for genotype in found.values():
+        for name in choices(genotype).values():
+            written.remove(label(name))
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/1/search", "runs/2/search"], ["1", "2"]),
+        (["a.json", "b.json"], ["a.json", "b.json"]),
+        (["runs", "runs/old"], [".", "old"]),
+        (["a/b/a", "a/a"], ["b", "."]),
+    ],
+)
+def test_searches_are_named_by_what_tells_them_apart(paths, names):
+    assert short_names(paths) == names
+
+
+# ------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a search."""
+    folder = tmp_path / "search"
+    folder.mkdir()
+    write_log(folder, search_log())
+    TYPICAL.save(str(folder / "genotype.json"))
+    return folder
+
+
+def failure(capsys, *arguments):
+    """The one line with which the command ends."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    message = str(stop.value) if stop.value.code != 2 else capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+def pictures(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix[1:] in SIGNATURES)
+
+
+def test_a_search_gives_its_pictures_beside_it(folder, capsys):
+    main([str(folder)])
+    assert pictures(folder) == ["genotype.svg", "search.svg"]
+    assert capsys.readouterr().out.count("picture written to") == 2
+    before = (folder / "genotype.svg").read_bytes()
+    main([str(folder)])
+    assert (folder / "genotype.svg").read_bytes() == before  # the same picture is the same file
+
+
+def test_the_suffix_or_format_decides(folder, tmp_path):
+    for form, signature in SIGNATURES.items():
+        main([str(folder / "genotype.json"), "-o", str(tmp_path / f"cell.{form}")])
+        assert (tmp_path / f"cell.{form}").read_bytes().startswith(signature)
+    main([str(folder), "-o", str(tmp_path / "new/folder"), "--format", "pdf"])
+    assert pictures(tmp_path / "new/folder") == ["genotype.pdf", "search.pdf"]
+
+
+def test_a_genotype_that_ships_is_drawn_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["multi30k_en_de", "--format", "png"])
+    assert pictures(tmp_path) == ["multi30k_en_de.png"]
+
+
+def test_several_searches_give_one_picture(folder, tmp_path):
+    other = tmp_path / "other.json"
+    load_genotype("multi30k_en_de").save(str(other))
+    main([str(folder), str(other), "multi30k_en_de"])
+    assert pictures(tmp_path) == ["agreement.svg"]
+    written, _ = texts(tmp_path / "agreement.svg")
+    assert "mean 0.50; random genotypes 0.93" in written
+
+
+def test_a_young_search_is_drawn_as_far_as_it_is(folder):
+    (folder / "genotype.json").unlink()
+    main([str(folder)])
+    assert pictures(folder) == ["search.svg"]
+    (folder / "search.svg").unlink()
+    write_log(folder, [])
+    TYPICAL.save(str(folder / "genotype.json"))
+    main([str(folder)])
+    assert pictures(folder) == ["genotype.svg"]
+
+
+def test_a_log_is_drawn_while_it_is_written(folder):
+    with open(folder / "search.jsonl", "a") as file:
+        file.write('{"update": 400, "lo')
+    main([str(folder)])
+    assert "search.svg" in pictures(folder)
+
+
+DAMAGE = {
+    "no log": (None, "search.jsonl: cannot be read"),
+    "nothing yet": ("", "no update logged"),
+    "words": ("Traceback\n", "line 1: not an entry"),
+    "no probabilities": ('{"update": 1}\n', "line 1: not an entry"),
+    "no nodes": ('{"update": 1, "probabilities": {}}\n', "line 1: not an entry"),
+    "no node": ('{"update": 1, "probabilities": {"x": {"ffn": 1}}}\n', "line 1: not an entry"),
+    "no numbers": (
+        '{"update": 1, "probabilities": {"encoder.1.1": {"ffn": "1"}}}\n',
+        "line 1: not an entry",
+    ),
+    "not finite": (
+        '{"update": 1, "probabilities": {"encoder.1.1": {"ffn": NaN}}}\n',
+        "line 1: not an entry",
+    ),
+    "other nodes": (
+        '{"update": 1, "probabilities": {"encoder.1.1": {"ffn": 1}}}\n'
+        '{"update": 2, "probabilities": {"encoder.1.2": {"ffn": 1}}}\n',
+        "line 2: other nodes or operations than in line 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_log_is_named(folder, capsys, content, words):
+    (folder / "genotype.json").unlink()
+    (folder / "search.jsonl").unlink()
+    if content is not None:
+        (folder / "search.jsonl").write_text(content)
+    message = failure(capsys, folder)
+    assert words in message and str(folder) in message
+    assert pictures(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no/such"], "no/such: cannot be read as a genotype file"),
+        (["no/such.pt"], "no/such.pt: no such file"),
+        (["{search}", "-o", "x.png"], "--output x.png: a search gives 2 pictures"),
+        (["{search}", "-o", "x.jpg"], "--output x.jpg: a file ends on .svg, .png, .pdf"),
+        (["{search}", "-o", "genotype.json"], "--output genotype.json: a file ends on"),
+        (["{search}", "-o", "x.png", "--format", "svg"], "its suffix is not --format svg"),
+        (["{search}", "{search}"], "one of them is given twice"),
+        (["{search}", "{larger}"], "larger.json: other nodes than those of search"),
+        (["{search}", "-o", "{search}/search.jsonl/x"], "cannot be written"),
+        (["{search}", "--user-dir", "no/such"], "argument --user-dir: no/such"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(folder, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(folder.parent)
+    searched(4, (2, 2), 0).save("larger.json")
+    places = {"search": folder, "larger": folder.parent / "larger.json"}
+    message = failure(capsys, *(argument.format(**places) for argument in arguments))
+    assert words in message
+    assert pictures(folder) == pictures(folder.parent) == []
+
+
+def test_without_matplotlib_it_says_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fairseq_revdarts.plots.style", None)
+    assert "pip install matplotlib" in failure(capsys, folder)
+
+
+def test_the_plugin_needs_no_matplotlib():
+    code = "import sys; sys.modules['matplotlib'] = None; import fairseq_revdarts.cli.plot"
+    run(sys.executable, "-c", code)
+
+
+def test_a_real_search_and_a_retrained_checkpoint(search, retrained, tmp_path):
+    run(sys.executable, "-m", "fairseq_revdarts.cli.plot", search[0], "-o", tmp_path)
+    written, _ = texts(tmp_path / "search.svg")
+    last = read_log(search[0] / "search.jsonl")[-1]
+    for node, name in winners(last).items():
+        assert f"{label(name)}  {last['probabilities'][node][name]:.2f}" in written
+    for path, genotype in (
+        (retrained / "checkpoint_last.pt", retrained / "moved.json"),
+        (search[0] / "checkpoint_last.pt", search[0] / "genotype.json"),
+    ):
+        main([str(path), "-o", str(tmp_path / "cell.svg")])
+        _, groups = texts(tmp_path / "cell.svg")
+        for node, name in choices(load_genotype(str(genotype))).items():
+            assert groups[node] == label(name)
