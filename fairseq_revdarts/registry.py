@@ -33,9 +33,10 @@ def register_operation(
             f"register_operation {name!r}: an identifier is needed that is not one of "
             f"{', '.join(OPERATIONS)}"
         )
-    unknown = set(sides) - set(CANDIDATES)
-    if unknown or not sides or isinstance(sides, str):
-        raise ValueError(f"register_operation {name!r}: sides {sides!r}; they are encoder, decoder")
+    if not sides or isinstance(sides, str) or not set(sides) <= set(CANDIDATES):
+        raise ValueError(
+            f"register_operation {name!r}: sides {sides!r}; they are {', '.join(CANDIDATES)}, in a list"
+        )
 
     def register(operation: OperationClass) -> OperationClass:
         OPERATIONS[name] = lambda settings: Residual(operation(settings), settings)

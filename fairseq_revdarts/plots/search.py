@@ -125,7 +125,7 @@ def draw_entropy(axes: Axes, updates: np.ndarray, nodes: Dict[str, Series]) -> N
             all_equal = math.log(max(len(row) for row in rows))
             axes.axhline(all_equal, color=shade, linewidth=0.8, linestyle="--")
     axes.plot([], [], color=PALE_INK, linewidth=0.8, linestyle="--", label="all equal")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     _finish(axes, "entropy of the nodes (nats)")
 
 
