@@ -33,9 +33,10 @@ def register_operation(
             f"register_operation {name!r}: an identifier is needed that is not one of "
             f"{', '.join(OPERATIONS)}"
         )
+    known = ", ".join(CANDIDATES)
     if not sides or isinstance(sides, str) or not set(sides) <= set(CANDIDATES):
         raise ValueError(
-            f"register_operation {name!r}: sides {sides!r}; they are {', '.join(CANDIDATES)}, in a list"
+            f"register_operation {name!r}: sides {sides!r}; they are a list of {known}"
         )
 
     def register(operation: OperationClass) -> OperationClass:

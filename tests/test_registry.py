@@ -44,9 +44,9 @@ def test_an_operation_of_one_side():
     [
         ("ffn", ["encoder"], "'ffn': an identifier is needed that is not one of conv_3"),
         ("my operation", ["encoder"], "'my operation': an identifier is needed"),
-        ("mine", ["middle"], "sides ['middle']; they are encoder, decoder"),
-        ("mine", "encoder", "sides 'encoder'; they are encoder, decoder"),
-        ("mine", [], "sides []; they are encoder, decoder"),
+        ("mine", ["middle"], "sides ['middle']; they are a list of encoder, decoder"),
+        ("mine", "encoder", "sides 'encoder'; they are a list of encoder, decoder"),
+        ("mine", [], "sides []; they are a list of encoder, decoder"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, sides, words):
