@@ -55,6 +55,16 @@ class Architecture(nn.Module):
         names = ("step", "exp_avg", "exp_avg_sq")
         return {name: getattr(self, f"{side}_{name}") for name in names}
 
+    def reset_adam(self) -> None:
+        """Forget the state of alpha's Adam; alpha stays."""
+        for side in CANDIDATES:
+            for state in self.adam_state(side).values():
+                state.zero_()
+
+    def reset_data_position(self) -> None:
+        """Begin again with the first epoch of alpha's data."""
+        self.data_position.copy_(torch.tensor([1, 0]))
+
     def probabilities(self, side: str) -> Tensor:
         """softmax(alpha): (s, searched splits, candidates) of "encoder" or "decoder"."""
         return getattr(self, side).softmax(dim=-1)

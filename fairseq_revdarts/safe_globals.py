@@ -1,9 +1,10 @@
 """Plain data types that fairseq's checkpoints hold and torch's weights-only loading does not know.
 
 A checkpoint of this package needs none of them. They are for checkpoints of fairseq's own models
-(argparse's Namespace: the transformer beside which a search is judged), for training with --eval-bleu
-(numpy's arrays of counts), and for several processes that resume: the first one sends the others what
-it loaded, its configuration as omegaconf's objects. None of them runs code when it is loaded.
+(argparse's Namespace: the transformer beside which a search is judged), for training with
+--eval-bleu (numpy's arrays of counts), and for several processes that resume: the first one sends
+the others what it loaded, the configuration as omegaconf's objects. None of them runs code when it
+is loaded.
 """
 
 import argparse

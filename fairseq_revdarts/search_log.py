@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any, Dict, List
 
-from .genotype import write_atomically
+from .files import naming, write_atomically
 
 
 class SearchLog:
@@ -29,7 +29,7 @@ class SearchLog:
 
     def write(self, entry: Dict[str, Any]) -> None:
         """Append one object."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
 

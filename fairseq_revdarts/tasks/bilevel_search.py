@@ -17,6 +17,7 @@ from torch import nn
 
 from ..bilevel import LevelLoss, alpha_gradients, alpha_optimizer, step, sum_over_processes
 from ..data import AlphaBatches, Share, divide
+from ..interruption import prepare_for_interruption
 from ..model import RevDartsTransformerModel
 from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search_log import SearchLog
@@ -41,6 +42,7 @@ class BilevelSearchTask(TranslationTask):
     def __init__(self, cfg: BilevelSearchConfig, *dictionaries: Any):
         super().__init__(cfg, *dictionaries)
         self._alpha_share: Optional[Share] = None
+        self._theta_batches: Optional[EpochBatchIterator] = None
         self._iterator_arguments: Dict[str, Any] = {}
         self._model: Optional[RevDartsTransformerModel] = None
         self._criterion: Optional[FairseqCriterion] = None
@@ -74,6 +76,7 @@ class BilevelSearchTask(TranslationTask):
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
             _check_processes()
+            prepare_for_interruption()
             model.searching = True
             self._model = model
         return model
@@ -115,6 +118,7 @@ class BilevelSearchTask(TranslationTask):
         # would see other ones.
         iterator = super().get_batch_iterator(dataset, epoch=1, **kwargs)
         iterator.epoch = epoch
+        self._theta_batches = iterator
         return iterator
 
     def _build_alpha_iterator(self) -> EpochBatchIterator:
@@ -170,12 +174,18 @@ class BilevelSearchTask(TranslationTask):
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
         """As in translation; alpha takes as many batches an update as theta."""
         super().begin_epoch(epoch, model)
+        if epoch == 1 and self._theta_batches.iterations_in_epoch == 0:
+            # A new search, --reset-dataloader or --finetune-from-model: alpha's data start too.
+            self._model.architecture.reset_data_position()
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
 
     def _start(self, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
         cfg, architecture = self.cfg, self._model.architecture
+        if update_num == 0:
+            # A new search, --reset-optimizer or --finetune-from-model: alpha's Adam starts too.
+            architecture.reset_adam()
         self._adam = alpha_optimizer(
             architecture, cfg.alpha_lr, parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
         )
