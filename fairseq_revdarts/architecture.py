@@ -2,12 +2,12 @@
 
 alpha is fp32 whatever the model computes in, and requires no gradient except within its own step:
 so fairseq's optimizer, clipping and distributed reducers see theta alone. The state of alpha's
-Adam and the place in alpha's data are buffers beside it, because a checkpoint restores the model's
-state on resuming, but not the task's.
+Adam, the place in alpha's data and the last drift are buffers beside it, because a checkpoint
+restores the model's state on resuming, but not the task's.
 """
 
 import math
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,12 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_step", torch.zeros(()))
         #: Epoch of alpha's data, from 1, and batches taken from it.
         self.register_buffer("data_position", torch.tensor([1, 0]))
+        #: Reconstruction drift when it was last measured; NaN before.
+        self.register_buffer("drift", torch.tensor(math.nan, dtype=torch.double))
+
+    def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
+        """fairseq's hook for older checkpoints: some do not know the drift."""
+        state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, math.nan))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
@@ -88,6 +94,11 @@ class Architecture(nn.Module):
                 self.probabilities(side).flatten(0, 1),
             )
         }
+
+    def last_drift(self) -> Optional[float]:
+        """The drift that was last measured; None before."""
+        drift = self.drift.item()
+        return None if math.isnan(drift) else drift
 
     def genotype(self) -> Genotype:
         """The argmax of each node's alpha."""

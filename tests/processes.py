@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import torch
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["fairseq_cli.train", "torch._dynamo"])
+FORK_SERVER.set_forkserver_preload(["fairseq_cli.train", "torch._dynamo", "fairseq_revdarts"])
 
 
-def _main(words, output):
+def _main(words, output, file_size):
     from fairseq_cli.train import cli_main
 
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -23,9 +26,13 @@ def _main(words, output):
     cli_main()
 
 
-def start(*words, output):
-    """Start fairseq-train; what it prints is added to the file `output`."""
-    process = FORK_SERVER.Process(target=_main, args=([str(word) for word in words], str(output)))
+def start(*words, output, file_size=None):
+    """Start fairseq-train; what it prints is added to the file `output`.
+
+    `file_size` is the largest file in bytes that it can write, as if the disk were full.
+    """
+    words = [str(word) for word in words]
+    process = FORK_SERVER.Process(target=_main, args=(words, str(output), file_size))
     process.start()
     return process
 

@@ -51,7 +51,6 @@ class BilevelSearchTask(TranslationTask):
         self._log: Optional[SearchLog] = None
         self._update_freq = 1
         self._theta_losses: List[LevelLoss] = []
-        self._drift: Optional[float] = None
 
     @classmethod
     def setup_task(cls, cfg: BilevelSearchConfig, **kwargs: Any) -> "BilevelSearchTask":
@@ -224,7 +223,8 @@ class BilevelSearchTask(TranslationTask):
                     "fp32, lower --lr or --clip-norm, or use --backprop checkpoint, which does "
                     "not reconstruct"
                 )
-        self._drift = max(drifts.values(), default=self._drift)
+        if drifts:
+            self._model.architecture.drift.fill_(max(drifts.values()))
 
     # ------------------------------------------------------------------------------- reports
 
@@ -235,13 +235,13 @@ class BilevelSearchTask(TranslationTask):
             "loss": theta_loss.mean / math.log(2),
             "alpha_loss": None if alpha_loss is None else alpha_loss.mean / math.log(2),
             "alpha_entropy": architecture.mean_entropy(),
-            "drift": self._drift,
+            "drift": architecture.last_drift(),
         }
         if alpha_loss is not None:
             metrics.log_scalar("alpha_loss", entry["alpha_loss"], alpha_loss.sample_size, round=3)
         metrics.log_scalar("alpha_entropy", entry["alpha_entropy"], weight=0, round=4)
-        if self._drift is not None:
-            metrics.log_scalar("drift", self._drift)
+        if entry["drift"] is not None:
+            metrics.log_scalar("drift", entry["drift"])
         if self._log is not None and update % self.cfg.log_interval == 0:
             self._log.write({**entry, "probabilities": architecture.node_probabilities()})
 
