@@ -2,14 +2,13 @@
 
 import json
 import re
-import socket
-import subprocess
 
 import pytest
 import torch
-from conftest import BIN, NETWORK, PLUGIN, RETRAIN, SEARCH, read_log, run, train
+from conftest import NETWORK, PLUGIN, RETRAIN, SEARCH, read_log, run, train
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.distributed import utils as distributed_utils
 from fairseq_cli.train import main as fairseq_train
 
 from fairseq_revdarts.genotype import load_genotype
@@ -169,34 +168,6 @@ def test_validation_with_bleu_and_resuming(data, retrained, tmp_path):
     assert '"train_num_updates": "2"' in train(data, tmp_path, *flags, updates=2)
 
 
-def test_two_processes(data, tmp_path):
-    """Two processes over gloo search together; the first writes, once."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    distributed = [
-        "--distributed-world-size=2",
-        "--distributed-no-spawn",
-        f"--distributed-init-method=tcp://127.0.0.1:{port}",
-        "--distributed-backend=gloo",
-        "--ddp-backend=legacy_ddp",
-    ]
-    command = [BIN / "fairseq-train", data, f"--save-dir={tmp_path}", "--max-update=3", *SEARCH]
-    second = subprocess.Popen(
-        [str(word) for word in (*command, *distributed, "--distributed-rank=1")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        run(*command, *distributed, "--distributed-rank=0")
-        assert second.wait(timeout=60) == 0
-    finally:
-        second.kill()
-    assert weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"] == 3
-    assert [entry["update"] for entry in read_log(tmp_path / "search.jsonl")] == [2]
-    load_genotype(str(tmp_path / "genotype.json"))
-
-
 def test_a_supernet_trained_by_mistake_is_warned_of(data, tmp_path):
     assert "alpha will not move" in train(data, tmp_path, *RETRAIN, "--no-save", updates=1)
 
@@ -242,6 +213,12 @@ def train_in_process(data, folder, *flags):
 def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="WORLD_SIZE is 2, but fairseq knows of one process"):
+        train_in_process(data, tmp_path, *SEARCH)
+
+
+def test_a_backend_that_fairseq_does_not_run_on_the_cpu_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed_utils, "get_data_parallel_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="--ddp-backend pytorch_ddp: fairseq runs it on GPUs only"):
         train_in_process(data, tmp_path, *SEARCH)
 
 

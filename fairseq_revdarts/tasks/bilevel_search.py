@@ -63,7 +63,8 @@ class BilevelSearchTask(TranslationTask):
 
         Raises:
             ValueError: the search is given another model, or one with --genotype, or it is one of
-                several processes that fairseq does not know of
+                several processes that fairseq does not know of, or with a --ddp-backend that
+                fairseq does not run on the CPU
         """
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
@@ -74,7 +75,7 @@ class BilevelSearchTask(TranslationTask):
                 )
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
-            _check_processes()
+            _check_processes(self.cfg)
             prepare_for_interruption()
             model.searching = True
             self._model = model
@@ -258,12 +259,18 @@ def _is_master() -> bool:
     return single or distributed_utils.get_data_parallel_rank() == 0
 
 
-def _check_processes() -> None:
-    """Refuse to be one of several processes that would each search alone."""
+def _check_processes(cfg: BilevelSearchConfig) -> None:
+    """Refuse to be one of several processes that would each search alone, or that fairseq fails."""
     launched = int(os.environ.get("WORLD_SIZE", 1))
-    if launched > 1 and distributed_utils.get_data_parallel_world_size() == 1:
+    if distributed_utils.get_data_parallel_world_size() == 1:
+        if launched > 1:
+            raise ValueError(
+                f"WORLD_SIZE is {launched}, but fairseq knows of one process: each would search "
+                "alone. Pass --distributed-init-method env:// --distributed-world-size $WORLD_SIZE "
+                "--distributed-rank $RANK --distributed-no-spawn to fairseq-train under torchrun"
+            )
+    elif str(cfg.ddp_backend) != "legacy_ddp" and (cfg.cpu or not torch.cuda.is_available()):
         raise ValueError(
-            f"WORLD_SIZE is {launched}, but fairseq knows of one process: each would search alone. "
-            "Pass --distributed-init-method env:// --distributed-world-size $WORLD_SIZE "
-            "--distributed-rank $RANK --distributed-no-spawn to fairseq-train under torchrun"
+            f"--ddp-backend {cfg.ddp_backend}: fairseq runs it on GPUs only; several processes on "
+            "the CPU need --ddp-backend legacy_ddp"
         )

@@ -37,5 +37,6 @@ def recording(optimizer_step):
 
 
 distributed_fairseq_model.DistributedDataParallel = OnTheCPU
+bilevel_search._check_processes = lambda cfg: None
 task = bilevel_search.BilevelSearchTask
 task.optimizer_step = recording(task.optimizer_step)
