@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=${1:?which Python, such as 3.10}
 shift
+export PYENV_VERSION=${PYENV_VERSION:-$version} # if it is pyenv that has python3.10
 PYTHON=${PYTHON:-python$version}
 ENVIRONMENT=$PWD/.venv-$version
 source examples/environment.sh tests

@@ -18,7 +18,7 @@ LEGACY = "--ddp-backend=legacy_ddp"
 
 
 def recorded(folder):
-    """Digests of theta and alpha after each update: all differ, and both processes have the same."""
+    """Digests of theta and alpha after each update: all differ, and are the same in both."""
     first, second = ((folder / f"recorded-{rank}.txt").read_text().split() for rank in range(2))
     assert first == second
     assert len(set(first)) == len(first)
