@@ -41,12 +41,12 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_step", torch.zeros(()))
         #: Epoch of alpha's data, from 1, and batches taken from it.
         self.register_buffer("data_position", torch.tensor([1, 0]))
-        #: Reconstruction drift when it was last measured; NaN before.
-        self.register_buffer("drift", torch.tensor(math.nan, dtype=torch.double))
+        #: Reconstruction drift when it was last measured; -1 before.
+        self.register_buffer("drift", torch.tensor(-1.0))
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
         """fairseq's hook for older checkpoints: some do not know the drift."""
-        state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, math.nan))
+        state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
@@ -98,7 +98,7 @@ class Architecture(nn.Module):
     def last_drift(self) -> Optional[float]:
         """The drift that was last measured; None before."""
         drift = self.drift.item()
-        return None if math.isnan(drift) else drift
+        return None if drift < 0 else drift
 
     def genotype(self) -> Genotype:
         """The argmax of each node's alpha."""
