@@ -1,9 +1,9 @@
 # Source this: makes the virtual environment .venv in the checkout, if there is none, installs the
 # package in it with the extras in $1 (such as "examples"), and activates it.
-# PYTHON names the interpreter (default: python3).
+# PYTHON names the interpreter (default: python3), ENVIRONMENT another folder than .venv.
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-environment=$checkout/.venv
+environment=${ENVIRONMENT:-$checkout/.venv}
 
 prepare_environment() {
     local extras=$1 versions=$checkout/constraints.txt stamp pip_version=pip

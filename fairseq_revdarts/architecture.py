@@ -2,12 +2,12 @@
 
 alpha is fp32 whatever the model computes in, and requires no gradient except within its own step:
 so fairseq's optimizer, clipping and distributed reducers see theta alone. The state of alpha's
-Adam, the place in alpha's data and how long the genotype has been stable are buffers beside it,
-because a checkpoint restores the model's state on resuming, but not the task's.
+Adam, the place in alpha's data, how long the genotype has been stable and the last drift are
+buffers beside it, because a checkpoint restores the model's state on resuming, but not the task's.
 """
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,13 @@ class Architecture(nn.Module):
         self.register_buffer("data_position", torch.tensor([1, 0]))
         #: alpha's updates since a node's most probable operation last changed.
         self.register_buffer("stable_updates", torch.tensor(0))
+        #: Reconstruction drift when it was last measured; -1 before.
+        self.register_buffer("drift", torch.tensor(-1.0))
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
-        """fairseq's hook for older checkpoints: some do not know how long they were stable."""
+        """fairseq's hook for older checkpoints: some do not know what was watched."""
         state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
+        state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
@@ -60,6 +63,17 @@ class Architecture(nn.Module):
         """The state of torch's Adam for alpha of "encoder" or "decoder"."""
         names = ("step", "exp_avg", "exp_avg_sq")
         return {name: getattr(self, f"{side}_{name}") for name in names}
+
+    def reset_updates(self) -> None:
+        """Forget the state of alpha's Adam and since when the genotype is stable; alpha stays."""
+        self.stable_updates.zero_()
+        for side in CANDIDATES:
+            for state in self.adam_state(side).values():
+                state.zero_()
+
+    def reset_data_position(self) -> None:
+        """Begin again with the first epoch of alpha's data."""
+        self.data_position.copy_(torch.tensor([1, 0]))
 
     def probabilities(self, side: str) -> Tensor:
         """softmax(alpha): (s, searched splits, candidates) of "encoder" or "decoder"."""
@@ -99,6 +113,11 @@ class Architecture(nn.Module):
                 self.probabilities(side).flatten(0, 1),
             )
         }
+
+    def last_drift(self) -> Optional[float]:
+        """The drift that was last measured; None before."""
+        drift = self.drift.item()
+        return None if drift < 0 else drift
 
     def genotype(self) -> Genotype:
         """The argmax of each node's alpha."""

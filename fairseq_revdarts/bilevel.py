@@ -15,7 +15,6 @@ from typing import Any, Dict, Iterator, List, Tuple
 import torch
 from fairseq import utils
 from fairseq.criterions import FairseqCriterion
-from fairseq.distributed import utils as distributed_utils
 from fairseq.nan_detector import NanDetector
 from torch import Tensor, nn
 
@@ -103,33 +102,6 @@ def find_non_finite(
     with NanDetector(model, backward=False):
         for batch in filter(None, batches):
             criterion(model, _to_device(batch, model))
-
-
-def sum_over_processes(
-    gradients: List[Tensor], *losses: LevelLoss
-) -> Tuple[List[Tensor], List[LevelLoss]]:
-    """Gradients and losses summed over all processes, in one all-reduce."""
-    if distributed_utils.get_data_parallel_world_size() == 1:
-        return gradients, list(losses)
-    numbers = [number for level in losses for number in (level.loss, level.sample_size)]
-    parts = [gradient.double().flatten() for gradient in gradients]
-    flat = torch.cat([*parts, torch.tensor(numbers).to(parts[0])])
-    distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
-    *summed, numbers = flat.split([*(part.numel() for part in parts), len(numbers)])
-    numbers = numbers.tolist()
-    return (
-        [part.view_as(gradient).to(gradient) for part, gradient in zip(summed, gradients)],
-        [LevelLoss(*pair) for pair in zip(numbers[::2], numbers[1::2])],
-    )
-
-
-def largest_over_processes(numbers: Tensor) -> List[float]:
-    """Elementwise maximum over all processes of `numbers` (n,); NaN counts as infinity."""
-    numbers = numbers.nan_to_num(nan=math.inf, posinf=math.inf)
-    if distributed_utils.get_data_parallel_world_size() > 1:
-        group = distributed_utils.get_data_parallel_group()
-        distributed_utils.all_reduce(numbers, group=group, op="max")
-    return numbers.tolist()
 
 
 def step(

@@ -6,13 +6,12 @@
 """
 
 import json
-import os
 import random
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from .files import write_atomically
 from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, searched_splits
 
 FORMAT = "revdarts-genotype"
@@ -150,28 +149,6 @@ def _read(name: str) -> str:
     except (OSError, ValueError) as error:
         ships = f"; genotypes that ship with the package: {', '.join(shipped)}" if shipped else ""
         raise GenotypeError(f"cannot be read as a genotype file ({error}){ships}") from error
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Replace the file at `path` by `text`; a reader sees the old content or the new."""
-    folder, name = os.path.split(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _as_cell(side: str, layers: Any) -> Cell:

@@ -54,6 +54,7 @@ class BilevelSearchConfig(TranslationConfig):
         metadata={"help": "stop if the relative error of the reconstructed stack input exceeds it"},
     )
     amp: bool = II("common.amp")
+    cpu: bool = II("common.cpu")
     ddp_backend: str = II("distributed_training.ddp_backend")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
     update_freq: List[int] = II("optimization.update_freq")
@@ -62,6 +63,7 @@ class BilevelSearchConfig(TranslationConfig):
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
+    reset_optimizer: bool = II("checkpoint.reset_optimizer")
 
 
 def parse_betas(text: str) -> Tuple[float, float]:
@@ -85,7 +87,10 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
     if cfg.amp:
         raise ValueError("--amp: not with bilevel_search; use --fp16, --bf16 or neither")
     if str(cfg.ddp_backend) in ("fully_sharded", "slowmo"):
-        raise ValueError(f"--ddp-backend {cfg.ddp_backend}: a search takes legacy_ddp or c10d")
+        raise ValueError(
+            f"--ddp-backend {cfg.ddp_backend}: a search takes legacy_ddp or c10d, because alpha's "
+            "step needs the whole model, and the same one, in every process"
+        )
     if not 0 < cfg.alpha_split < 1:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     if (

@@ -15,7 +15,7 @@ import math
 import os
 from typing import Any, Dict, List
 
-from .genotype import write_atomically
+from .files import naming, write_atomically
 from .search_space import CANDIDATES
 
 
@@ -35,7 +35,7 @@ class SearchLog:
     def write(self, entry: Dict[str, Any]) -> None:
         """Append one object. Raises a ValueError for a number that JSON does not have."""
         line = json.dumps(entry, allow_nan=False) + "\n"
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(line)
 
 

@@ -12,8 +12,9 @@ import torch
 from fairseq.criterions import FairseqCriterion
 from fairseq.logging import metrics
 
-from .bilevel import LevelLoss, find_non_finite, largest_over_processes
+from .bilevel import LevelLoss, find_non_finite
 from .model import RevDartsTransformerModel
+from .processes import largest_over_processes
 from .search_log import SearchLog
 from .search_space import CANDIDATES, PARAMETER_FREE
 
@@ -41,7 +42,6 @@ class SearchMonitor:
         self._drift_interval = drift_interval
         self._drift_limit = drift_limit
         self._log_interval = log_interval
-        self._drift: Optional[float] = None
         self._log: Optional[SearchLog] = None
         self._warned = False
         #: Of theta's micro-batches since its last update.
@@ -108,7 +108,7 @@ class SearchMonitor:
                     "which does not reconstruct"
                 )
         if max(drifts) >= 0:
-            self._drift = max(drifts)
+            self._model.architecture.drift.fill_(max(drifts))
 
     def report(
         self, update: int, theta_loss: LevelLoss, alpha_loss: Optional[LevelLoss] = None
@@ -125,7 +125,7 @@ class SearchMonitor:
             "alpha_entropy": architecture.mean_entropy(),
             "parameter_free": architecture.parameter_free_share(),
             "stable_updates": architecture.stable_updates.item(),
-            "drift": self._drift,
+            "drift": architecture.last_drift(),
         }
         losses = {"loss": _bits(theta_loss), "alpha_loss": alpha_loss and _bits(alpha_loss)}
         if alpha_loss is not None:

@@ -265,6 +265,7 @@ def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
     assert set(other.state_dict()) == {
         "data_position",
         "stable_updates",
+        "drift",
         *CANDIDATES,
         *(f"{side}_{name}" for side in CANDIDATES for name in ("step", "exp_avg", "exp_avg_sq")),
     }

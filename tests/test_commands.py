@@ -2,13 +2,10 @@
 
 import json
 import re
-import socket
-import subprocess
 
 import pytest
 import torch
 from conftest import (
-    BIN,
     GENERATE,
     NETWORK,
     RETRAIN,
@@ -23,6 +20,7 @@ from conftest import (
     train_in_process,
     weights,
 )
+from fairseq.distributed import utils as distributed_utils
 
 from fairseq_revdarts.config import RevDartsTransformerConfig, chosen_genotype
 from fairseq_revdarts.genotype import load_genotype
@@ -179,37 +177,6 @@ def test_validation_with_bleu_and_resuming(data, retrained, tmp_path):
     assert '"train_num_updates": "2"' in train(data, tmp_path, *flags, updates=2)
 
 
-@pytest.mark.parametrize("strategy", ["darts", "sampling"])
-def test_two_processes(data, tmp_path, strategy):
-    """Two processes over gloo search together; the first writes, once."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    distributed = [
-        "--distributed-world-size=2",
-        "--distributed-no-spawn",
-        f"--distributed-init-method=tcp://127.0.0.1:{port}",
-        "--distributed-backend=gloo",
-        "--ddp-backend=legacy_ddp",
-    ]
-    command = [BIN / "fairseq-train", data, f"--save-dir={tmp_path}", "--max-update=3", *SEARCH]
-    command.append(f"--search-strategy={strategy}")
-    second = subprocess.Popen(
-        [str(word) for word in (*command, *distributed, "--distributed-rank=1")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        run(*command, *distributed, "--distributed-rank=0")
-        assert second.wait(timeout=60) == 0
-    finally:
-        second.kill()
-    steps = weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"]
-    assert steps == (3 if strategy == "darts" else 0)
-    assert [entry["update"] for entry in read_log(tmp_path / "search.jsonl")] == [2]
-    load_genotype(str(tmp_path / "genotype.json"))
-
-
 def test_a_supernet_trained_by_mistake_is_warned_of(data, tmp_path):
     assert "alpha will not move" in train(data, tmp_path, *RETRAIN, "--no-save", updates=1)
 
@@ -248,6 +215,12 @@ def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
 def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="WORLD_SIZE is 2, but fairseq knows of one process"):
+        train_in_process(data, tmp_path, *SEARCH, updates=1)
+
+
+def test_a_backend_that_fairseq_does_not_run_on_the_cpu_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed_utils, "get_data_parallel_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="--ddp-backend pytorch_ddp: fairseq runs it on GPUs only"):
         train_in_process(data, tmp_path, *SEARCH, updates=1)
 
 

@@ -285,7 +285,7 @@ NEW = Genotype("avg", (("glu", "glu"),), (("glu", CROSS_ATTENTION),))
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("function", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize("function", ["replace", "fsync"])
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(
     tmp_path, monkeypatch, function, error
 ):

@@ -111,3 +111,11 @@ def test_default_backpropagation():
         (build_model(genotype=genotype.to_json(), backprop="reconstruct"), "reconstruct"),
     ):
         assert [stack.backprop for stack in model.stacks()] == [mode, mode]
+
+
+def test_a_checkpoint_from_before_the_drift_was_kept_is_restored():
+    older, model = build_model().state_dict(), build_model()
+    del older["architecture.drift"]
+    model.architecture.drift.fill_(0.5)
+    model.load_state_dict(older)
+    assert model.architecture.last_drift() is None

@@ -9,7 +9,6 @@ from typing import Any, ContextManager, Dict, Optional, Tuple
 import torch
 from fairseq.criterions import FairseqCriterion
 from fairseq.data.iterators import EpochBatchIterator
-from fairseq.distributed import utils as distributed_utils
 from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationTask
@@ -21,10 +20,11 @@ from ..bilevel import (
     alpha_optimizer,
     find_non_finite,
     step,
-    sum_over_processes,
 )
 from ..data import AlphaBatches, Share, divide
+from ..interruption import prepare_for_interruption
 from ..model import RevDartsTransformerModel
+from ..processes import check_processes, is_master, sum_over_processes
 from ..sampling import PATH_BATCHES, mark_best_path, only, random_path
 from ..search_checkpoint import check_restored
 from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
@@ -50,6 +50,7 @@ class BilevelSearchTask(TranslationTask):
     def __init__(self, cfg: BilevelSearchConfig, *dictionaries: Any):
         super().__init__(cfg, *dictionaries)
         self._alpha_share: Optional[Share] = None
+        self._theta_batches: Optional[EpochBatchIterator] = None
         self._iterator_arguments: Dict[str, Any] = {}
         self._model: Optional[RevDartsTransformerModel] = None
         self._criterion: Optional[FairseqCriterion] = None
@@ -69,7 +70,8 @@ class BilevelSearchTask(TranslationTask):
 
         Raises:
             ValueError: the search is given another model, or one with --genotype, or it is one of
-                several processes that fairseq does not know of
+                several processes that fairseq does not know of, or with a --ddp-backend that
+                fairseq does not run on the CPU
         """
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
@@ -80,8 +82,9 @@ class BilevelSearchTask(TranslationTask):
                 )
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
-            _check_processes()
+            check_processes(self.cfg)
             check_restored(self.cfg, model.architecture)
+            prepare_for_interruption()
             model.searching = True
             self._model = model
             self._monitor = SearchMonitor(
@@ -113,7 +116,8 @@ class BilevelSearchTask(TranslationTask):
                 f"of {len(theta_share)} training pairs, {theta_share.members.sum()} update theta "
                 f"and {self._alpha_share.members.sum()} update alpha"
             )
-            if self._is_stable():  # of the checkpoint that was restored
+            begins = self.cfg.reset_optimizer or self.cfg.finetune_from_model
+            if not begins and self._is_stable():  # of the checkpoint that was restored
                 self._limits.max_epoch = -1
 
     def get_batch_iterator(
@@ -131,6 +135,7 @@ class BilevelSearchTask(TranslationTask):
         # would see other ones.
         iterator = super().get_batch_iterator(dataset, epoch=1, **kwargs)
         iterator.epoch = epoch
+        self._theta_batches = iterator
         self._build_alpha_iterator()  # its errors come before any update; fairseq keeps it
         return iterator
 
@@ -208,6 +213,9 @@ class BilevelSearchTask(TranslationTask):
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
         """As in translation; alpha takes as many batches an update as theta."""
         super().begin_epoch(epoch, model)
+        if epoch == 1 and self._theta_batches.iterations_in_epoch == 0:
+            # A new search, --reset-dataloader or --finetune-from-model: alpha's data start too.
+            self._model.architecture.reset_data_position()
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
         self._monitor.theta_losses.clear()
@@ -225,11 +233,13 @@ class BilevelSearchTask(TranslationTask):
     def _start(self, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
         cfg, architecture = self.cfg, self._model.architecture
+        if update_num == 0:
+            architecture.reset_updates()  # with theta's: --reset-optimizer, --finetune-from-model
         self._adam = alpha_optimizer(
             architecture, cfg.alpha_lr, parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
         )
         self._alpha_batches = AlphaBatches(self._build_alpha_iterator, architecture.data_position)
-        if _is_master():
+        if is_master():
             self._monitor.open_log(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
 
     def _step_alpha(
@@ -281,7 +291,7 @@ class BilevelSearchTask(TranslationTask):
 
     def state_dict(self) -> Dict[str, Any]:
         """As in translation; asked for at every checkpoint, so it writes genotype.json."""
-        if self._adam is not None and _is_master():
+        if self._adam is not None and is_master():
             if self._samples:
                 start = torch.tensor([1, 0])
                 batches = AlphaBatches(self._build_alpha_iterator, start).take(PATH_BATCHES)
@@ -289,19 +299,3 @@ class BilevelSearchTask(TranslationTask):
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)
         return super().state_dict()
-
-
-def _is_master() -> bool:
-    single = distributed_utils.get_data_parallel_world_size() == 1
-    return single or distributed_utils.get_data_parallel_rank() == 0
-
-
-def _check_processes() -> None:
-    """Refuse to be one of several processes that would each search alone."""
-    launched = int(os.environ.get("WORLD_SIZE", 1))
-    if launched > 1 and distributed_utils.get_data_parallel_world_size() == 1:
-        raise ValueError(
-            f"WORLD_SIZE is {launched}, but fairseq knows of one process: each would search alone. "
-            "Pass --distributed-init-method env:// --distributed-world-size $WORLD_SIZE "
-            "--distributed-rank $RANK --distributed-no-spawn to fairseq-train under torchrun"
-        )
