@@ -1,5 +1,6 @@
 """The README's own commands and the examples' scripts, run as they stand, with fewer updates."""
 
+import ast
 import json
 import re
 import shutil
@@ -47,6 +48,9 @@ def test_a_search_on_ones_own_data(raw, tmp_path):
     assert len(re.findall(r"^H-\d+\t", output, re.MULTILINE)) == 13
     for name in ("genotype.json", "search/search.jsonl", "found/checkpoint_last.pt"):
         assert (tmp_path / name).exists()
+    (code,) = blocks_under("python", "python")
+    *_, translations = run(sys.executable, "-c", code, cwd=tmp_path).splitlines()
+    assert len(ast.literal_eval(translations)) == 2
 
 
 def test_an_operation_of_ones_own(data, tmp_path):
@@ -73,6 +77,13 @@ def test_every_script_in_the_readme_exists():
     assert {"examples/quickstart/run.sh", "tests/run.sh"} <= scripts
     for script in scripts:
         assert (CHECKOUT / script).exists(), script
+
+
+def test_every_picture_in_the_readme_exists():
+    pictures = re.findall(r"!\[.*\]\((\S+)\)", README)
+    assert "examples/pictures/layer.svg" in pictures
+    for picture in pictures:
+        assert (CHECKOUT / picture).exists(), picture
 
 
 def scores(output):

@@ -27,6 +27,7 @@ from ..profiling import (
     measure_time,
 )
 from ..search_space import POOLINGS
+from .user_dir import add_user_dir
 
 SWEPT = {"layers": "2,4,8", "hidden_size": "120,240,480"}
 MEGA = 1e6
@@ -40,6 +41,7 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_user_dir(parser)
     network = parser.add_argument_group("network")
     network.add_argument("--genotype", type=genotype_argument, help="genotype file or name")
     network.add_argument("--layers", type=int, default=12, help="of encoder and of decoder")
