@@ -132,5 +132,6 @@ def _backward(
     for tensor, gradient in zip(others, grads):
         if gradient is not None:
             so_far = gradients[tensor]
-            gradients[tensor] = gradient if so_far is None else so_far.add_(gradient)
+            # Laid out as the weight is: otherwise autograd would copy it, and both would be held.
+            gradients[tensor] = gradient.contiguous() if so_far is None else so_far.add_(gradient)
     return grad_h

@@ -162,7 +162,7 @@ def test_retraining_with_reconstruction(data, retrained, tmp_path):
 
 
 def test_a_checkpoint_of_a_random_genotype_holds_the_genotype(data, tmp_path):
-    train_in_process(data, tmp_path, *RETRAIN, "--genotype=random:1")
+    train_in_process(data, tmp_path, *RETRAIN, "--genotype=random:1", updates=1)
     saved = load(tmp_path / "checkpoint_last.pt")["cfg"]["model"]["genotype"]
     random_one = RevDartsTransformerConfig(genotype="random:1")
     assert load_genotype(saved) == chosen_genotype(random_one)

@@ -81,7 +81,8 @@ def test_two_processes_give_what_one_gives(data, tmp_path):
 
 
 def test_two_processes_sample_the_same_paths(data, tmp_path):
-    flags = [*SMALL, LEGACY, "--search-strategy=sampling", "--max-update=3"]
+    # Up to the first checkpoint: with it, the first process marks the best path in its alpha.
+    flags = [*SMALL, LEGACY, "--search-strategy=sampling", "--max-update=2"]
     train_together(data, tmp_path, *flags)
     recorded(tmp_path)
     assert model(tmp_path)["architecture.encoder_step"] == 0
