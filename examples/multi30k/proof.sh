@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Does the search pay? On Multi30k, with as many parameters, updates and seeds each: fairseq's transformer,
+# random genotypes, the sampling baseline, and the networks that a search finds:
+#   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
+# The end is a table. Interrupted and started again, it goes on where it was. From the environment:
+#   SEEDS ("1 2 3")                     one search and one training of each network for each seed
+#   RANDOM_GENOTYPES ("1 2 3 4 5")      seeds of the random genotypes
+#   PARAMETERS (1900000)                of every network; settings.sh lists the rest
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+parameters=${PARAMETERS:-1900000}
+layers=4
+
+network() { # NAME SEED FLAGS...: train, translate, score
+    local run=$1-$2 seed=$2
+    shift 2
+    stage "$run" "$run: train, $train_updates updates" train_network "$run" "$@" --seed "$seed"
+    stage "$run-translate" "$run: translate the test set" generate "$run"
+    stage "$run-score" "$run: score" score "$run"
+}
+
+sized() { # GENOTYPE or transformer: its flags, with $parameters parameters
+    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers "$layers"
+}
+
+searched() { # NAME SEED FLAGS...: search an architecture, train it
+    local search=$1-search-$2
+    stage "$search" "$search: $search_updates updates" train "$search" "$search_updates" \
+        $architecture $search_flags --task bilevel_search --criterion reversible_search \
+        --seed "$2" "${@:3}"
+    network "$1" "$2" $(sized "$work/$search/genotype.json")
+}
+
+stage binarise "sentencepiece and fairseq-preprocess" binarise
+for seed in ${SEEDS:-1 2 3}; do
+    network transformer "$seed" $(sized transformer)
+    searched found "$seed"
+    searched sampling "$seed" --search-strategy sampling
+    for genotype in ${RANDOM_GENOTYPES:-1 2 3 4 5}; do
+        network "random$genotype" "$seed" $(sized "random:$genotype")
+    done
+done
+printf '\n'
+python "$here/table.py" "$work"
+revdarts-plot "$work"/found-search-* -o "$work/agreement.svg"

@@ -1,0 +1,53 @@
+"""The table of proof.sh: mean and standard deviation of BLEU for each kind of network.
+
+Reads the scores, the logs of training (words a second) and of translation (tokens a second).
+"""
+
+import re
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Dict, List
+
+
+def numbers(pattern: str, path: Path) -> List[float]:
+    """All that `pattern` finds in a file, as numbers."""
+    text = path.read_text(encoding="utf-8")
+    return [float(found.replace(",", "")) for found in re.findall(pattern, text, re.MULTILINE)]
+
+
+def main() -> None:
+    """Entry point."""
+    work = Path(sys.argv[1])
+    kinds: Dict[str, List[Dict[str, float]]] = defaultdict(list)
+    for score in sorted(work.glob("*-score.log")):
+        run = score.name[: -len("-score.log")]
+        kinds[re.match(r"[a-z]+", run).group()].append(
+            {
+                "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
+                "parameters": numbers(r"^parameters = ([\d,]+)", score)[-1],
+                "trained": statistics.median(numbers(r"wps=([\d.]+)", work / f"{run}.log")),
+                "decoded": numbers(r"([\d.]+) tokens/s", work / f"{run}-translate.log")[-1],
+            }
+        )
+    signature = re.search(r"signature: (\S+)", score.read_text(encoding="utf-8"))
+    print("| | runs | BLEU | deviation | parameters | words/s, training | tokens/s, decoding |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for kind, runs in sorted(kinds.items(), key=lambda item: -mean(item[1], "bleu")):
+        deviation = statistics.stdev([run["bleu"] for run in runs]) if len(runs) > 1 else 0.0
+        print(
+            f"| {kind} | {len(runs)} | {mean(runs, 'bleu'):.2f} | {deviation:.2f} "
+            f"| {mean(runs, 'parameters'):,.0f} | {mean(runs, 'trained'):,.0f} "
+            f"| {mean(runs, 'decoded'):,.0f} |"
+        )
+    print(f"\n{signature[1]}")
+
+
+def mean(runs: List[Dict[str, float]], name: str) -> float:
+    """Mean of a number over runs."""
+    return statistics.mean(run[name] for run in runs)
+
+
+if __name__ == "__main__":
+    main()
