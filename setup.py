@@ -22,7 +22,7 @@ setup(
         "sentencepiece",
     ],
     extras_require={
-        "tests": ["pytest", "hypothesis", "ruff", "num2words", "matplotlib>=3.6"],
+        "tests": ["pytest", "pytest-xdist", "hypothesis", "ruff", "num2words", "matplotlib>=3.6"],
         "plots": ["matplotlib>=3.6"],
         "examples": ["num2words", "matplotlib>=3.6"],
     },

@@ -13,7 +13,7 @@ source examples/environment.sh tests
 prepare_environment examples
 
 result=0
-python -m pytest "$@" || result=$?
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "$@" || result=$?
 python - <<'PYTHON'
 import datetime
 import platform

@@ -8,4 +8,5 @@ prepare_environment examples
 
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+# A process for each core: most tests wait for one thread.
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "$@"

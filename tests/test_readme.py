@@ -107,22 +107,38 @@ def test_quick_start_goes_on_where_it_was(tmp_path):
     assert again.count("done before") == 7
 
 
-@in_checkout
-def test_multi30k(raw, tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
+@pytest.fixture(scope="module")
+def multi30k(raw, tmp_path_factory):
+    """A folder like Multi30k's, of other text."""
+    folder = tmp_path_factory.mktemp("multi30k")
     for name, split in (("train", "train"), ("val", "valid"), ("test_2016_flickr", "test")):
         for language, source in (("en", "en"), ("de", "fr")):
-            shutil.copy(raw / f"all/{split}.{source}", data / f"{name}.{language}")
-    run("gzip", data / "train.en")
-    environment = {
-        "WORK": str(tmp_path / "work"),
-        "SEARCH_UPDATES": "1",
-        "TRAIN_UPDATES": "1",
-        "VOCABULARY": "250",
-    }
+            shutil.copy(raw / f"raw/{split}.{source}", folder / f"{name}.{language}")
+    run("gzip", folder / "train.en")
+    return folder
+
+
+SMALL = {"SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1", "VOCABULARY": "150"}
+
+
+@in_checkout
+def test_multi30k(multi30k, tmp_path):
     script = CHECKOUT / "examples/multi30k/run.sh"
-    scores(run("bash", script, "--data", data, env=environment))
+    output = run("bash", script, "--data", multi30k, env={**SMALL, "WORK": str(tmp_path)})
+    scores(output)
+
+
+@in_checkout
+def test_multi30k_proof(multi30k, tmp_path):
+    environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "RANDOM_GENOTYPES": "2"}
+    environment["PARAMETERS"] = "200000"
+    script = CHECKOUT / "examples/multi30k/proof.sh"
+    output = run("bash", script, "--data", multi30k, env=environment)
+    rows = re.findall(r"^\| (\w+) \| 1 \| [\d.]+ \| 0.00 \| ([\d,]+) \|", output, re.MULTILINE)
+    assert {name for name, _ in rows} == {"transformer", "found", "sampling", "random"}
+    for _, parameters in rows:
+        assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
+    assert (tmp_path / "found-search-1/genotype.json").exists()
 
 
 def test_multi30k_says_where_the_files_are(tmp_path):
