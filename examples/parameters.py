@@ -8,7 +8,7 @@ import argparse
 
 import torch
 
-from fairseq_revdarts.transformer_size import HEADS, transformer_widths
+from fairseq_revdarts.transformer_size import HEADS, transformer_flags
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint")
     parser.add_argument("--transformer-layers", type=int, metavar="LAYERS")
+    parser.add_argument("--heads", type=int, default=HEADS, help="of that transformer")
     args = parser.parse_args()
 
     weights = torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"]
@@ -29,12 +30,7 @@ def main() -> None:
         print(f"parameters = {parameters:,}")
         return
     vocabulary = len(weights["encoder.input.embed_tokens.weight"])
-    width, ffn_width = transformer_widths(parameters, vocabulary, args.transformer_layers)
-    for side in ("encoder", "decoder"):
-        print(
-            f"--{side}-layers {args.transformer_layers} --{side}-embed-dim {width} "
-            f"--{side}-ffn-embed-dim {ffn_width} --{side}-attention-heads {HEADS}"
-        )
+    print(transformer_flags(parameters, vocabulary, args.transformer_layers, args.heads))
 
 
 if __name__ == "__main__":

@@ -14,18 +14,7 @@ from fairseq.data import Dictionary
 
 from fairseq_revdarts.config import RevDartsTransformerConfig
 from fairseq_revdarts.model import RevDartsTransformerModel
-from fairseq_revdarts.transformer_size import HEADS, transformer_widths
-
-
-def transformer_flags(parameters: int, dictionary: Dictionary, layers: int) -> Iterator[str]:
-    """Flags of fairseq's transformer."""
-    width, ffn_width = transformer_widths(parameters, len(dictionary), layers)
-    yield "--arch transformer --encoder-normalize-before --decoder-normalize-before"
-    for side in ("encoder", "decoder"):
-        yield (
-            f"--{side}-layers {layers} --{side}-embed-dim {width} "
-            f"--{side}-ffn-embed-dim {ffn_width} --{side}-attention-heads {HEADS}"
-        )
+from fairseq_revdarts.transformer_size import HEADS, transformer_flags
 
 
 def count(genotype: str, dictionary: Dictionary, layers: int, hidden_size: int, width: int) -> int:
@@ -78,7 +67,8 @@ def main() -> None:
     args = parser.parse_args()
     dictionary = Dictionary.load(str(min(args.data.glob("dict.*.txt"))))
     if args.network == "transformer":
-        print(*transformer_flags(args.parameters, dictionary, args.layers))
+        print("--arch transformer --encoder-normalize-before --decoder-normalize-before")
+        print(transformer_flags(args.parameters, len(dictionary), args.layers))
     else:
         print(*genotype_flags(args.network, args.parameters, dictionary, args.layers))
 

@@ -4,7 +4,8 @@
 # The caller has set -euo pipefail, and sets: work, source_language, target_language, vocabulary
 # (pieces), architecture (flags of the supernet and of the network found), search_updates,
 # search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU). It may
-# set launch (what runs fairseq-train) and WORKERS (of fairseq-preprocess).
+# set launch (what runs fairseq-train), baseline_heads and baseline_flags (of fairseq's transformer), and
+# WORKERS (of fairseq-preprocess).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
@@ -84,8 +85,8 @@ retrain() {
 baseline() { # fairseq's transformer of as many parameters, trained as long
     local size
     size=$(python "$examples/parameters.py" "$work/found/checkpoint_last.pt" \
-        --transformer-layers "$baseline_layers")
-    train_network transformer --arch transformer $size \
+        --transformer-layers "$baseline_layers" --heads "${baseline_heads:-4}")
+    train_network transformer --arch transformer $size ${baseline_flags:-} \
         --encoder-normalize-before --decoder-normalize-before
 }
 

@@ -2,8 +2,9 @@
 
 alpha is fp32 whatever the model computes in, and requires no gradient except within its own step:
 so fairseq's optimizer, clipping and distributed reducers see theta alone. The state of alpha's
-Adam, the place in alpha's data, how long the genotype has been stable and the last drift are
-buffers beside it, because a checkpoint restores the model's state on resuming, but not the task's.
+Adam, the place in alpha's data, how long the genotype has been stable, the last drift and the loss
+scaler's state are buffers beside it, because a checkpoint restores the model's state on resuming,
+but not the task's.
 """
 
 import math
@@ -17,6 +18,8 @@ from .search_space import CANDIDATES, FIXED_LAST_OPERATION, PARAMETER_FREE, sear
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
+#: What decides when a loss scaler changes its scale; fairseq's checkpoints hold the scale alone.
+SCALER_STATE = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
 
 
 class Architecture(nn.Module):
@@ -45,11 +48,14 @@ class Architecture(nn.Module):
         self.register_buffer("stable_updates", torch.tensor(0))
         #: Reconstruction drift when it was last measured; -1 before.
         self.register_buffer("drift", torch.tensor(-1.0))
+        #: SCALER_STATE of fp16's loss scaler.
+        self.register_buffer("loss_scaler", torch.tensor([0, -1, -1, 0]))
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
         """fairseq's hook for older checkpoints: some do not know what was watched."""
         state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
         state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
+        state_dict.setdefault(f"{name}.loss_scaler", torch.tensor([0, -1, -1, 0]))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
@@ -63,6 +69,15 @@ class Architecture(nn.Module):
         """The state of torch's Adam for alpha of "encoder" or "decoder"."""
         names = ("step", "exp_avg", "exp_avg_sq")
         return {name: getattr(self, f"{side}_{name}") for name in names}
+
+    def keep_scaler(self, scaler: Any) -> None:
+        """Note the state of fairseq's DynamicLossScaler."""
+        self.loss_scaler.copy_(torch.tensor([getattr(scaler, name) for name in SCALER_STATE]))
+
+    def restore_scaler(self, scaler: Any) -> None:
+        """Give fairseq's DynamicLossScaler the state that was noted."""
+        for name, value in zip(SCALER_STATE, self.loss_scaler.tolist()):
+            setattr(scaler, name, value)
 
     def reset_updates(self) -> None:
         """Forget the state of alpha's Adam and since when the genotype is stable; alpha stays."""

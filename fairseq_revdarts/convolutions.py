@@ -76,8 +76,8 @@ class DynamicConvolution(Window):
 
     "Pay Less Attention with Lightweight and Dynamic Convolutions" (Wu et al. 2019), figure 2 and
     equation 4. A head's kernels of one time step, softmax over `width`, are a row of a band matrix;
-    the band of each block of at most `BLOCK` time steps is multiplied with what they see. So no
-    tensor is larger than heads x (BLOCK + width) numbers a token, however long the sentence.
+    the band of each block of at most `BLOCK` time steps is multiplied with what they see. So the
+    bands hold at most heads x (BLOCK + width) numbers a token, however long the sentence.
     """
 
     BLOCK = 64

@@ -54,7 +54,7 @@ def _copy(source: str, destination: str, overwrite: bool = False) -> bool:
 
 def _end(number: int, _frame: Any) -> None:
     logger.warning(
-        "SIGTERM: the search ends here; its last checkpoint is complete, and the same command goes "
-        "on from there"
+        "SIGTERM: the search ends here; if it has written a checkpoint, the last one is complete, "
+        "and the same command goes on from there"
     )
     raise SystemExit(128 + number)

@@ -40,8 +40,6 @@ class MixedOperation(nn.Module):
         self.names = tuple(names)
         self.candidates = nn.ModuleList(OPERATIONS[name](settings) for name in names)
         self.dropout = settings.dropout
-        # Each candidate's, once: to walk through the modules at every step takes its time.
-        self._weights = {candidate: tuple(candidate.parameters()) for candidate in self.candidates}
 
     def forward(self, h: Tensor, context: Context, probabilities: Optional[Tensor]) -> Tensor:
         """G(H), in the precision of the stream.
@@ -89,8 +87,7 @@ class MixedOperation(nn.Module):
             output = _accumulate(output, term, probabilities, index)
             if candidate_output.requires_grad:  # zero's does not
                 weighted = grad if probabilities is None else probabilities[index] * grad
-                weights = self._weights[candidate]
-                grad_h += _backward(candidate_output, h, weighted, weights, context, gradients)
+                grad_h += _backward(candidate, candidate_output, h, weighted, context, gradients)
             del candidate_output  # and with it this candidate's graph, before the next
         return output, grad_h
 
@@ -115,15 +112,15 @@ def _accumulate(
 
 
 def _backward(
+    candidate: nn.Module,
     output: Tensor,
     h: Tensor,
     grad: Tensor,
-    weights: Sequence[Tensor],
     context: Context,
     gradients: Gradients,
 ) -> Tensor:
     """Push `grad` (T, B, C) through one candidate's graph; returns the gradient of H."""
-    others = [tensor for tensor in weights if tensor in gradients]
+    others = [tensor for tensor in candidate.parameters() if tensor in gradients]
     if context.encoder_out is not None and context.encoder_out in gradients:
         others.append(context.encoder_out)
     grad_h, *grads = torch.autograd.grad(

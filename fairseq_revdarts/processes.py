@@ -9,7 +9,10 @@ from fairseq.distributed import utils as distributed_utils
 from torch import Tensor
 
 from .bilevel import LevelLoss
-from .search_config import BilevelSearchConfig
+from .search_config import LEGACY_DDP, BilevelSearchConfig
+
+#: Where torchrun, SLURM's srun, Open MPI and MPICH say how many processes they started.
+LAUNCHERS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 def check_processes(cfg: BilevelSearchConfig) -> None:
@@ -19,15 +22,16 @@ def check_processes(cfg: BilevelSearchConfig) -> None:
         ValueError: this is one of several processes that fairseq does not know of, so that each
             would search alone, or fairseq has no --ddp-backend such as this on the CPU
     """
-    launched = int(os.environ.get("WORLD_SIZE", 1))
     if distributed_utils.get_data_parallel_world_size() == 1:
-        if launched > 1:
+        launched = {name: int(os.environ.get(name) or 1) for name in LAUNCHERS}
+        most = max(launched, key=launched.get)
+        if launched[most] > 1:
             raise ValueError(
-                f"WORLD_SIZE is {launched}, but fairseq knows of one process: each would search "
+                f"{most} is {launched[most]}, but fairseq knows of one process: each would search "
                 "alone. Pass --distributed-init-method env:// --distributed-world-size $WORLD_SIZE "
                 "--distributed-rank $RANK --distributed-no-spawn to fairseq-train under torchrun"
             )
-    elif str(cfg.ddp_backend) != "legacy_ddp" and (cfg.cpu or not torch.cuda.is_available()):
+    elif str(cfg.ddp_backend) not in LEGACY_DDP and (cfg.cpu or not torch.cuda.is_available()):
         raise ValueError(
             f"--ddp-backend {cfg.ddp_backend}: fairseq runs it on GPUs only; several processes on "
             "the CPU need --ddp-backend legacy_ddp"
@@ -41,14 +45,14 @@ def is_master() -> bool:
 
 
 def sum_over_processes(
-    gradients: List[Tensor], *losses: LevelLoss
+    device: torch.device, gradients: List[Tensor], *losses: LevelLoss
 ) -> Tuple[List[Tensor], List[LevelLoss]]:
-    """Gradients and losses summed over all processes, in one all-reduce."""
+    """Gradients (there may be none) and losses summed over all processes, in one all-reduce."""
     if distributed_utils.get_data_parallel_world_size() == 1:
         return gradients, list(losses)
     numbers = [number for level in losses for number in (level.loss, level.sample_size)]
     parts = [gradient.double().flatten() for gradient in gradients]
-    flat = torch.cat([*parts, torch.tensor(numbers).to(parts[0])])
+    flat = torch.cat([*parts, torch.tensor(numbers, dtype=torch.float64, device=device)])
     distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
     *summed, numbers = flat.split([*(part.numel() for part in parts), len(numbers)])
     numbers = numbers.tolist()

@@ -160,11 +160,12 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
     device = steps.weights[0].device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)  # other networks too
         step()
         gradients = _gradients(steps)
         held = sum(gradient.nbytes for gradient in gradients)
         allocated = torch.cuda.max_memory_allocated(device)
-        result = {"activations": allocated - weights - held, "allocated": allocated}
+        result = {"activations": allocated - before - held, "allocated": allocated}
     else:
         batch = [leaf for leaf in tree_flatten(steps.batch)[0] if isinstance(leaf, Tensor)]
         existing = [*steps.model.parameters(), *steps.model.buffers(), *batch]
@@ -175,6 +176,18 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
         result = {"activations": memory.peak(leave_out=gradients)}
     steps.clear()
     return {"weights": weights, "gradients": held, **result}
+
+
+def measure_drift(steps: Steps) -> List[float]:
+    """Relative error of the reconstructed inputs of encoder and decoder, in a step of theta."""
+    stacks = steps.model.stacks()
+    for stack in stacks:
+        stack.measures_drift = True
+    steps.theta()
+    for stack in stacks:
+        stack.measures_drift = False
+    steps.clear()
+    return [float(stack.drift) for stack in stacks]
 
 
 def _gradients(steps: Steps) -> List[Tensor]:

@@ -119,6 +119,7 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
         ctx.stack, ctx.call = stack, call
         ctx.context = _detached(context, requires_grad=ctx.needs_input_grad[5])
         ctx.true_input = x if stack.measures_drift else None
+        ctx.weights = weights  # themselves: hooks on what is saved may give copies back
         ctx.save_for_backward(output, probabilities, *weights)
         return output
 
@@ -126,10 +127,10 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
         """From the stack's output upwards: reconstruct, differentiate, forget."""
-        output, probabilities, *weights = ctx.saved_tensors
+        output, probabilities, *_ = ctx.saved_tensors
         needs_x, needs_alpha, needs_encoder_out, *needs_weights = ctx.needs_input_grad[3:]
         encoder_out = ctx.context.encoder_out
-        gradients: Gradients = {w: None for w, needed in zip(weights, needs_weights) if needed}
+        gradients: Gradients = {w: None for w, needed in zip(ctx.weights, needs_weights) if needed}
         if needs_encoder_out:
             gradients[encoder_out] = None
         grad_probabilities = torch.zeros_like(probabilities) if needs_alpha else None
@@ -161,7 +162,7 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
             torch.cat(grads, dim=-1) if needs_x else None,
             grad_probabilities,
             gradients.get(encoder_out),
-            *map(gradients.get, weights),
+            *map(gradients.get, ctx.weights),
         )
 
 

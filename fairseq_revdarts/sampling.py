@@ -11,6 +11,7 @@ Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) re
 "uniform sampling" as their baseline; how they chose the final path is not known.
 """
 
+import math
 import random
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List
@@ -69,6 +70,20 @@ def only(model: RevDartsTransformerModel, path: Genotype) -> Iterator[None]:
             coder.probabilities = probabilities
 
 
+def forget_gradients_beside(model: RevDartsTransformerModel, path: Genotype) -> None:
+    """Leave weights beside `path` without a gradient, so that theta's optimizer skips them.
+
+    Over several processes fairseq's legacy_ddp has given them zeros, with which Adam's momentum
+    would move them on.
+    """
+    for side, stack in zip(CANDIDATES, model.stacks()):
+        for layer in stack.layers:
+            for node, name in zip(layer.nodes, getattr(path, side)[layer.cell_row]):
+                for other, candidate in zip(node.names, node.candidates):
+                    if other != name:
+                        candidate.zero_grad(set_to_none=True)
+
+
 @torch.no_grad()
 def mark_best_path(
     model: RevDartsTransformerModel,
@@ -90,12 +105,16 @@ def mark_best_path(
 
     def loss(path: Genotype) -> float:
         with only(model, path):
-            return sum(float(criterion(model, batch)[0]) for batch in batches)
+            value = sum(float(criterion(model, batch)[0]) for batch in batches)
+        return value if math.isfinite(value) else math.inf
 
     training = model.training
     model.eval()
-    best = min(paths, key=loss)
+    losses = [loss(path) for path in paths]
     model.train(training)
+    if math.isinf(min(losses)):
+        return  # no path can be trusted: alpha stays as it is
+    best = paths[losses.index(min(losses))]
     for side, alpha in zip(CANDIDATES, model.architecture.alphas()):
         alpha.zero_()
         for row, names in zip(alpha, getattr(best, side)):

@@ -71,12 +71,14 @@ def check_restored(cfg: BilevelSearchConfig, architecture: Architecture) -> None
     """Look at the checkpoint that fairseq will restore, if there is one.
 
     Raises:
-        ValueError: it is missing, damaged, no search's, or of another search space
+        ValueError: it is missing, damaged, no search's, of another search space, or its data were
+            divided in another way
     """
     path = _restored_path(cfg)
     if path is None:
         return
-    search = load_search(path)
+    checkpoint = load_checkpoint(path)
+    search = search_of(checkpoint, path)
     theirs = [search["pooling"], *(search[side].shape for side in CANDIDATES)]
     ours = [architecture.pooling, *(alpha.shape for alpha in architecture.alphas())]
     if theirs != ours:
@@ -84,6 +86,26 @@ def check_restored(cfg: BilevelSearchConfig, architecture: Architecture) -> None
             f"{path}: its search has another search space; --cell-layers, --encoder-splits, "
             "--decoder-splits and --pooling must be the same to go on with it"
         )
+
+    if not (begins_anew(cfg) or cfg.reset_dataloader):
+        _check_division(cfg, checkpoint["cfg"]["task"], path)
+
+
+def begins_anew(cfg: BilevelSearchConfig) -> bool:
+    """Whether the search takes no more than weights and alpha from a checkpoint."""
+    last = os.path.join(cfg.save_dir, cfg.restore_file)
+    return cfg.reset_optimizer or bool(cfg.finetune_from_model and not os.path.exists(last))
+
+
+def _check_division(cfg: BilevelSearchConfig, theirs: Dict[str, Any], path: str) -> None:
+    """With another division of the data, pairs that trained theta would go on to train alpha."""
+    for flag in ("seed", "alpha_split", "distributed_world_size"):
+        if theirs.get(flag, getattr(cfg, flag)) != getattr(cfg, flag):
+            name = "--" + flag.replace("_", "-")
+            raise ValueError(
+                f"{name} {getattr(cfg, flag)}: the search in {path} has {theirs[flag]}, by which "
+                "its data are divided; keep it, or pass --reset-dataloader"
+            )
 
 
 def _restored_path(cfg: BilevelSearchConfig) -> Optional[str]:

@@ -10,6 +10,8 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import II
 
+#: fairseq's two names for one backend.
+LEGACY_DDP = ("legacy_ddp", "no_c10d")
 STRATEGIES = ("darts", "sampling")
 
 
@@ -50,7 +52,7 @@ class BilevelSearchConfig(TranslationConfig):
         metadata={"help": "measure the reconstruction drift every N updates; 0 for never"},
     )
     drift_limit: float = field(
-        default=0.01,
+        default=0.1,
         metadata={"help": "stop if the relative error of the reconstructed stack input exceeds it"},
     )
     amp: bool = II("common.amp")
@@ -64,6 +66,7 @@ class BilevelSearchConfig(TranslationConfig):
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
+    reset_dataloader: bool = II("checkpoint.reset_dataloader")
 
 
 def parse_betas(text: str) -> Tuple[float, float]:
@@ -95,7 +98,7 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     if (
         str(cfg.search_strategy) == "sampling"
-        and str(cfg.ddp_backend) not in ("legacy_ddp", "no_c10d")
+        and str(cfg.ddp_backend) not in LEGACY_DDP
         and cfg.distributed_world_size > 1
     ):
         raise ValueError(
@@ -103,11 +106,16 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
             "need legacy_ddp, because an update leaves most candidates without gradients"
         )
     parse_betas(cfg.alpha_betas)
-    for flag in ("alpha_lr", "alpha_weight_decay"):
+    if str(cfg.search_strategy) == "sampling" and cfg.stop_when_stable:
+        raise ValueError(
+            f"--stop-when-stable {cfg.stop_when_stable}: not with --search-strategy sampling, "
+            "whose genotype is chosen at each checkpoint"
+        )
+    for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)
         if not 0 <= value < math.inf:
             raise ValueError(f"{_name(flag)} {value}: at least 0 is needed, and not infinity")
-    for flag in ("alpha_start", "stop_when_stable", "drift_interval", "drift_limit"):
+    for flag in ("alpha_start", "stop_when_stable", "drift_interval"):
         if not getattr(cfg, flag) >= 0:
             raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
 

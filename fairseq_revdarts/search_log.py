@@ -7,7 +7,7 @@ Losses are in bits a token, as in fairseq's log, and the entropy in nats. alpha_
 alpha did not move: before --alpha-start, and where its gradient overflowed in fp16. parameter_free
 is the share of the nodes whose most probable operation has no weights, stable_updates the number of
 alpha's updates since any node's last changed. drift is the last one measured, null before the
-first. No number is NaN or infinite: such a one is null.
+first. No number is NaN or infinite: a loss that is, is null.
 """
 
 import json

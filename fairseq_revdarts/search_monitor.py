@@ -55,8 +55,8 @@ class SearchMonitor:
         """Before a micro-batch of theta: measure the drift in its backward, if it is the time.
 
         If all micro-batches of the update were seen, and yet fairseq did not come to its step, the
-        gradients were not finite. In fp16 fairseq tries it again; otherwise it is looking for the
-        cause before it stops.
+        gradients were not finite. In fp16 fairseq goes on with the next batches; otherwise it is
+        looking for the cause before it stops.
 
         Args:
             update: the update's number, from 1
@@ -71,6 +71,7 @@ class SearchMonitor:
             if scaler is None:
                 raise FloatingPointError(message)
             logger.warning(f"{message}; fairseq skips it, and lowers the loss scale")
+            self.theta_losses.clear()
         for stack in self._model.stacks():
             interval = self._drift_interval
             stack.measures_drift = interval > 0 and (update - 1) % interval == 0
@@ -100,7 +101,7 @@ class SearchMonitor:
         device = self._model.architecture.alphas()[0].device
         drifts = largest_over_processes(torch.tensor(measured, device=device))
         for side, drift in zip(CANDIDATES, drifts):
-            if drift > self._drift_limit:
+            if not drift <= self._drift_limit:
                 raise RuntimeError(
                     f"update {update}: the {side}'s reconstruction drift is {drift:.3g}, past "
                     f"--drift-limit {self._drift_limit}: its gradients can no longer be trusted. "

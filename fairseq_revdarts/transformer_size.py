@@ -6,7 +6,19 @@ from typing import Tuple
 HEADS = 4
 
 
-def transformer_widths(parameters: int, vocabulary: int, layers: int) -> Tuple[int, int]:
+def transformer_flags(parameters: int, vocabulary: int, layers: int, heads: int = HEADS) -> str:
+    """fairseq-train's flags of that transformer; the arguments are those of its widths."""
+    width, ffn_width = transformer_widths(parameters, vocabulary, layers, heads)
+    return " ".join(
+        f"--{side}-layers {layers} --{side}-embed-dim {width} "
+        f"--{side}-ffn-embed-dim {ffn_width} --{side}-attention-heads {heads}"
+        for side in ("encoder", "decoder")
+    )
+
+
+def transformer_widths(
+    parameters: int, vocabulary: int, layers: int, heads: int = HEADS
+) -> Tuple[int, int]:
     """Width and feed-forward width of a transformer of about `parameters` parameters.
 
     The width is the one whose feed-forward layers come closest to four times as wide; the
@@ -16,6 +28,7 @@ def transformer_widths(parameters: int, vocabulary: int, layers: int) -> Tuple[i
         parameters: how many it has; shared ones count once
         vocabulary: types of the joint dictionary
         layers: encoder layers, and as many decoder layers
+        heads: of its attention
     """
 
     def ffn_width(width: int) -> float:
@@ -24,6 +37,6 @@ def transformer_widths(parameters: int, vocabulary: int, layers: int) -> Tuple[i
         fixed = vocabulary * width + 3 * layers * attention + norms_and_biases
         return (parameters - fixed) / (2 * layers * (2 * width + 1))
 
-    widths = range(2 * HEADS, 4096, 2 * HEADS)
+    widths = range(2 * heads, 4096, 2 * heads)
     width = min(widths, key=lambda width: abs(ffn_width(width) / width - 4))
     return width, max(1, round(ffn_width(width)))

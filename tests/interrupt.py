@@ -19,6 +19,7 @@ from conftest import SEARCH
 from processes import start
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
+from fairseq_revdarts.search_log import read_search_log
 
 FLAGS = [
     *SEARCH,
@@ -35,6 +36,8 @@ def updates_in(folder):
     """Updates in the last checkpoint; every file but temporary ones must be whole."""
     for path in folder.glob("*.json"):
         json.loads(path.read_text())
+    for path in folder.glob("search.jsonl"):
+        read_search_log(str(path))
     updates = {
         path.name: torch.load(path, weights_only=True)["optimizer_history"][-1]["num_updates"]
         for path in folder.glob("*.pt")

@@ -218,7 +218,7 @@ def test_no_conversion_reaches_alpha(convert):
     assert model.linear.weight.dtype == getattr(torch, convert)
     after = model.architecture.state_dict()
     for name, tensor in before.items():
-        counts = name in ("data_position", "stable_updates")
+        counts = name in ("data_position", "stable_updates", "loss_scaler")
         assert after[name].dtype == (torch.int64 if counts else torch.float32)
         assert torch.equal(after[name], tensor), name
 
@@ -266,6 +266,7 @@ def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
         "data_position",
         "stable_updates",
         "drift",
+        "loss_scaler",
         *CANDIDATES,
         *(f"{side}_{name}" for side in CANDIDATES for name in ("step", "exp_avg", "exp_avg_sq")),
     }

@@ -212,9 +212,11 @@ def test_a_broken_genotype_is_refused_before_any_work(data, tmp_path):
     assert "error: argument --genotype" in output and str(broken) in output
 
 
-def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="WORLD_SIZE is 2, but fairseq knows of one process"):
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_processes_that_fairseq_does_not_know_of_are_refused(data, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("PMI_SIZE", "")
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(ValueError, match=f"{name} is 2, but fairseq knows of one process"):
         train_in_process(data, tmp_path, *SEARCH, updates=1)
 
 
@@ -235,6 +237,7 @@ def test_a_backend_that_fairseq_does_not_run_on_the_cpu_is_refused(data, tmp_pat
         ("--amp", "--amp: not with bilevel_search"),
         ("--ddp-backend=fully_sharded", "--ddp-backend fully_sharded: a search takes"),
         ("--search-strategy=sampling --distributed-world-size=2", "several processes need legacy_"),
+        ("--search-strategy=sampling --stop-when-stable=1", "not with --search-strategy sampling"),
         ("--hidden-size=56", "--hidden-size 56: not a positive multiple of the 3 decoder splits"),
         ("--encoder-layers=3", "--encoder-layers 3: not a positive multiple of 2 (--cell-layers)"),
         ("--arch=transformer", "--task bilevel_search needs --arch revdarts_transformer"),

@@ -313,7 +313,8 @@ def test_what_cannot_be_excluded(folder, capsys, exclude, words):
 def test_an_output_that_cannot_be_written(folder, capsys, output):
     os.mkdir("a_folder")
     checkpoint = save("checkpoint.pt", search())
-    assert output in failure(capsys, checkpoint, "-o", output)
+    message = failure(capsys, checkpoint, "-o", output)
+    assert output in message and "None" not in message
     assert os.listdir("a_folder") == []
 
 

@@ -45,7 +45,7 @@ def test_a_search_in_half_precision(flag, data, tmp_path):
     assert '"loss_scale": "16"' in output
     entries = read_log(tmp_path / "search.jsonl")
     assert [entry["update"] for entry in entries] == [1, 2, 3, 4]
-    # The operations compute in half precision, the stream does not: far below what bf16 gives.
+    # The operations compute in half precision, the stream does not: far below that of a half one.
     assert 0 < entries[-1]["drift"] < 1e-2
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]
     for side in ("encoder", "decoder"):

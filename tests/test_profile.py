@@ -33,6 +33,7 @@ def test_supernet(tmp_path, capsys):
     assert [result["settings"]["layers"] for result in swept] == [2, 6]
     for result in swept:
         assert [row["network"] for row in result["rows"]] == SEARCH_ROWS
+        assert all(0 < drift < 1e-4 for drift in result["rows"][0]["drift"])
         for row in result["rows"]:
             assert row["theta"]["gradients"] > 0 and len(row["pair_seconds"]) == 1
             # plain DARTS takes weight gradients in alpha's step too
@@ -72,6 +73,36 @@ def test_out_of_memory_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch, c
     assert "out of memory" in capsys.readouterr().out
 
 
+def test_a_network_too_large_to_be_built_is_reported(tmp_path, monkeypatch, capsys):
+    build = profile.Workload.build
+
+    def limited(workload, flags):
+        if flags["encoder_layers"] == 4:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+        return build(workload, flags)
+
+    monkeypatch.setattr(profile.Workload, "build", limited)
+    flags = ["--sweep=layers", "--values=2,4", "--memory=1"]
+    small, large = results(tmp_path, *flags)
+    assert {row["failed"] for row in small["rows"]} == {None}
+    assert [row["network"] for row in large["rows"]] == SEARCH_ROWS
+    assert {row["failed"] for row in large["rows"]} == {"out of memory"}
+    assert "that fits 1 GB\nreconstruct                 2\n" in capsys.readouterr().out
+
+
+def test_the_first_row_out_of_memory_leaves_the_others_their_figures():
+    rows = [
+        {"network": "reconstruct", "failed": "out of memory"},
+        {
+            "network": "store",
+            "failed": None,
+            "theta": {"activations": 3e6, "weights": 2e6, "gradients": 2e6},
+            "theta_seconds": [1.5],
+        },
+    ]
+    assert "theta MB" in profile.table(rows, None) and "1.5 [1.5-1.5]" in profile.table(rows, None)
+
+
 def test_other_errors_are_not_hidden(monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes do not match")
@@ -97,7 +128,10 @@ def test_errors_name_the_flag():
     ):
         with pytest.raises(SystemExit, match=message):
             profile.main([*SMALL, "--cell-layers=2", flag])
-    for flag in ("--tokens=0", "--pooling=median", "--genotype=missing.json"):
+    for flag in (
+        *("--tokens=0", "--pooling=median", "--genotype=missing.json", "--vocabulary=4"),
+        *("--values=1,x", "--values=2", "--json=no/such/folder/x.json"),
+    ):
         with pytest.raises(SystemExit) as error:
             profile.main([*SMALL, flag])
         assert error.value.code == 2

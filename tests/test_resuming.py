@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import SEARCH, read_log
+from conftest import SEARCH, read_log, train_in_process
 from interrupt import same, state
 from processes import start
 
@@ -52,6 +52,25 @@ def test_within_the_epochs_of_both_iterators_with_other_workers(data, five, tmp_
     shutil.copytree(five, resumed)
     search(data, resumed, "--num-workers=2", updates=9)
     assert same(state(straight), state(resumed))
+
+
+def test_in_half_precision_with_a_loss_scale_that_changes(data, tmp_path):
+    """Of --fp16 itself fairseq's checkpoints hold the weights rounded to half precision."""
+    flags = ["--memory-efficient-fp16", "--fp16-init-scale=16", "--fp16-scale-window=3"]
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    search(data, straight, *flags, updates=4)
+    for updates in (2, 4):
+        search(data, resumed, *flags, updates=updates)
+    assert state(straight)["model"]["architecture.loss_scaler"].tolist()[0] > 3
+    assert same(state(straight), state(resumed))
+
+
+@pytest.mark.parametrize("flag", ["--seed=7", "--alpha-split=0.4"])
+def test_data_divided_in_another_way_are_refused(data, five, tmp_path, flag):
+    folder = shutil.copytree(five, tmp_path / "copy")
+    with pytest.raises(ValueError, match=flag.replace("=", " ")):
+        train_in_process(data, folder, *SMALL, flag, updates=6)
+    assert same(state(folder), state(five))
 
 
 @pytest.mark.parametrize(

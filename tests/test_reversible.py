@@ -300,3 +300,14 @@ def test_drift_is_measured_against_the_true_input():
     single = inputs[0].detach().float().requires_grad_()
     loss_of(stack, (single, inputs[1].detach().float(), *inputs[2:])).backward()
     assert 1e-9 < stack.drift < 1e-4
+
+
+def test_weights_that_were_assigned_and_saved_tensors_that_were_moved():
+    torch.manual_seed(0)
+    stack = build_stack("encoder", [MIX] * 2, 2, backprop="reconstruct")
+    inputs = make_inputs("encoder", 2, [MIX] * 2)
+    expected = gradients(stack, inputs)
+    state = {name: value.clone() for name, value in stack.state_dict().items()}
+    stack.load_state_dict(state, assign=True)
+    with torch.autograd.graph.save_on_cpu():
+        assert_equal(expected, gradients(stack, inputs))

@@ -193,6 +193,14 @@ def test_a_loss_of_theta_that_is_no_number_ends_the_search(
     assert all(value.isfinite().all() for value in weights(tmp_path / "crash.pt").values())
 
 
+def test_a_bad_loss_in_the_short_group_at_an_epochs_end(data, tmp_path, monkeypatch):
+    """11 pairs in 3 batches: the second update has one."""
+    poison(monkeypatch, "theta", 3, math.nan)
+    flags = ["--train-subset=valid", "--batch-size=4", "--update-freq=2"]
+    with pytest.raises(FloatingPointError, match="update 2: theta's gradients are not finite"):
+        train_in_process(data, tmp_path, *SEARCH, *flags, updates=3)
+
+
 @pytest.mark.parametrize("of_the_loss", [True, False])
 def test_numbers_of_alpha_that_are_none_end_the_search(data, tmp_path, monkeypatch, of_the_loss):
     nodes = "encoder.1.1, encoder.1.2, .*" if of_the_loss else "decoder.1.2$"

@@ -9,18 +9,18 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 parameters=${PARAMETERS:-1900000}
-layers=4
 
-network() { # NAME SEED FLAGS...: train, translate, score
-    local run=$1-$2 seed=$2
-    shift 2
-    stage "$run" "$run: train, $train_updates updates" train_network "$run" "$@" --seed "$seed"
-    stage "$run-translate" "$run: translate the test set" generate "$run"
-    stage "$run-score" "$run: score" score "$run"
+fit() { # RUN SEED GENOTYPE|transformer: train it with $parameters parameters
+    local flags
+    flags=$(python "$examples/size.py" "$3" "$parameters" --data "$work/data" --layers 4)
+    train_network "$1" $flags --seed "$2"
 }
 
-sized() { # GENOTYPE or transformer: its flags, with $parameters parameters
-    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers "$layers"
+network() { # NAME SEED GENOTYPE|transformer: train, translate, score
+    local run=$1-$2
+    stage "$run" "$run: train, $train_updates updates" fit "$run" "$2" "$3"
+    stage "$run-translate" "$run: translate the test set" generate "$run"
+    stage "$run-score" "$run: score" score "$run"
 }
 
 searched() { # NAME SEED FLAGS...: search an architecture, train it
@@ -28,16 +28,16 @@ searched() { # NAME SEED FLAGS...: search an architecture, train it
     stage "$search" "$search: $search_updates updates" train "$search" "$search_updates" \
         $architecture $search_flags --task bilevel_search --criterion reversible_search \
         --seed "$2" "${@:3}"
-    network "$1" "$2" $(sized "$work/$search/genotype.json")
+    network "$1" "$2" "$work/$search/genotype.json"
 }
 
 stage binarise "sentencepiece and fairseq-preprocess" binarise
 for seed in ${SEEDS:-1 2 3}; do
-    network transformer "$seed" $(sized transformer)
+    network transformer "$seed" transformer
     searched found "$seed"
     searched sampling "$seed" --search-strategy sampling
     for genotype in ${RANDOM_GENOTYPES:-1 2 3 4 5}; do
-        network "random$genotype" "$seed" $(sized "random:$genotype")
+        network "random$genotype" "$seed" "random:$genotype"
     done
 done
 printf '\n'

@@ -21,7 +21,10 @@ def main() -> None:
     """Entry point."""
     work = Path(sys.argv[1])
     kinds: Dict[str, List[Dict[str, float]]] = defaultdict(list)
-    for score in sorted(work.glob("*-score.log")):
+    scored = sorted(work.glob("*-score.log"))
+    if not scored:
+        sys.exit(f"{work}: no network scored there; proof.sh does it")
+    for score in scored:
         run = score.name[: -len("-score.log")]
         kinds[re.match(r"[a-z]+", run).group()].append(
             {
@@ -35,9 +38,10 @@ def main() -> None:
     print("| | runs | BLEU | deviation | parameters | words/s, training | tokens/s, decoding |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind, runs in sorted(kinds.items(), key=lambda item: -mean(item[1], "bleu")):
-        deviation = statistics.stdev([run["bleu"] for run in runs]) if len(runs) > 1 else 0.0
+        scores = [run["bleu"] for run in runs]
+        deviation = f"{statistics.stdev(scores):.2f}" if len(runs) > 1 else "-"
         print(
-            f"| {kind} | {len(runs)} | {mean(runs, 'bleu'):.2f} | {deviation:.2f} "
+            f"| {kind} | {len(runs)} | {mean(runs, 'bleu'):.2f} | {deviation} "
             f"| {mean(runs, 'parameters'):,.0f} | {mean(runs, 'trained'):,.0f} "
             f"| {mean(runs, 'decoded'):,.0f} |"
         )

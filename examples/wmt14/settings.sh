@@ -53,7 +53,8 @@ search_flags="--max-tokens $max_tokens --update-freq $update_freq --lr $learning
     --warmup-updates 10000 --save-interval-updates ${SAVE_INTERVAL:-1000}
     --keep-interval-updates $averaged --log-interval 100 ${FLAGS:-}"
 train_flags=$search_flags
-baseline_layers=6
+baseline_layers=6 baseline_heads=8 baseline_flags=""
+[ "$size" = base ] || baseline_heads=16 baseline_flags="--dropout 0.3" # Vaswani et al. 2017, table 3
 
 launch=launch_everywhere
 launch_everywhere() { # DATA FLAGS...: fairseq-train, one process for each GPU of each machine

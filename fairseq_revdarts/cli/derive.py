@@ -76,10 +76,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
         exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
         genotype = derive_genotype(search, search["pooling"], exclude)
         genotype.save(args.output)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
-    except OSError as error:
-        sys.exit(f"revdarts-derive: error: {args.output}: cannot be written ({error.strerror})")
     print(f"{'node':13} leading operations and their probabilities (* chosen)")
     for side in CANDIDATES:
         print("\n".join(table(side, search[side], genotype)))

@@ -4,11 +4,12 @@ Without --genotype it profiles the supernet: a step of theta, one of alpha and t
 no more gradients than it needs; beside them checkpointing and plain backpropagation (DARTS) that
 take all gradients in both steps. With --genotype it profiles the training step and the beam search
 of the derived network, beside fairseq's transformer of as many parameters. A step is forward and
-backward, without the optimizer.
+backward, without the optimizer; the drift is that of the encoder / the decoder.
 """
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from typing import Any, Dict, List, Optional
@@ -23,13 +24,16 @@ from ..profiling import (
     Workload,
     generation_speed,
     is_out_of_memory,
+    measure_drift,
     measure_memory,
     measure_time,
 )
 from ..search_space import POOLINGS
 from .user_dir import add_user_dir
 
-SWEPT = {"layers": "2,4,8", "hidden_size": "120,240,480"}
+SWEPT = {"layers": [2, 4, 8], "hidden_size": [120, 240, 480]}
+LEAST = {"tokens": 1, "length": 1, "runs": 1, "layers": 1, "vocabulary": 5}
+ALL_GRADIENTS, TRANSFORMER = ", all gradients", "fairseq transformer"
 MEGA = 1e6
 ADAM_MOMENTS = 2
 
@@ -64,16 +68,28 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     run.add_argument("--runs", type=int, default=3, help="timed runs of each, taken in turn")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--sweep", choices=[name.replace("_", "-") for name in SWEPT])
-    run.add_argument("--values", help="swept values, e.g. 6,12,24")
+    run.add_argument("--values", type=_numbers, help="swept values, e.g. 6,12,24")
     run.add_argument("--memory", type=float, help="GB: say what fits, with Adam's moments")
     run.add_argument("--json", metavar="FILE", help="write all numbers to FILE")
     args = parser.parse_args(arguments)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: no GPU is there; use --device cpu")
-    for flag in ("tokens", "length", "runs", "layers"):
-        if getattr(args, flag) < 1:
-            parser.error(f"--{flag} {getattr(args, flag)}: at least 1 is needed")
+    for flag, least in LEAST.items():
+        if getattr(args, flag) < least:
+            parser.error(f"--{flag} {getattr(args, flag)}: at least {least} is needed")
+    if args.values and not args.sweep:
+        parser.error("--values: say with --sweep what they are")
+    if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
+        parser.error(f"--json {args.json}: no such folder")
     return args
+
+
+def _numbers(text: str) -> List[int]:
+    """A type of argparse: positive whole numbers with commas between them."""
+    numbers = [int(word) for word in text.split(",") if word.strip().isdigit()]
+    if len(numbers) < len(text.split(",")) or 0 in numbers:
+        raise argparse.ArgumentTypeError(f"{text}: positive whole numbers are needed: 6,12,24")
+    return numbers
 
 
 def profile(args: argparse.Namespace) -> List[Dict[str, Any]]:
@@ -90,23 +106,42 @@ def profile(args: argparse.Namespace) -> List[Dict[str, Any]]:
     }
     flags["encoder_layers"] = flags["decoder_layers"] = args.layers
     flags["ffn_embed_dim"] = args.ffn_embed_dim or args.hidden_size * 3 // 2
-    model = workload.build(flags)
-    contestants = [(mode, Steps(workload, model), mode) for mode in BACKPROP_MODES]
+    modes: Dict[str, Optional[str]] = {mode: mode for mode in BACKPROP_MODES}
     if args.genotype is None:
-        contestants += [
-            (f"{mode}, all gradients", Steps(workload, model, all_gradients=True), mode)
-            for mode in ("checkpoint", "store")
-        ]
+        modes.update({f"{mode}{ALL_GRADIENTS}": mode for mode in ("checkpoint", "store")})
     else:
-        parameters = sum(weight.numel() for weight in model.parameters())
-        transformer = workload.build_transformer(parameters, args.layers)
-        contestants.append(("fairseq transformer", Steps(workload, transformer), None))
-    rows = [{"network": name, "failed": None} for name, _, _ in contestants]
+        modes[TRANSFORMER] = None
+    rows = [{"network": name, "failed": None} for name in modes]
+    try:
+        contestants = _build(workload, flags, list(modes))
+    except (RuntimeError, MemoryError) as error:
+        return [{**row, "failed": _out_of_memory(error)} for row in rows]
     for run in range(-1, args.runs):
-        for row, (_, steps, mode) in zip(rows, contestants):
+        for row, steps, mode in zip(rows, contestants, modes.values()):
             if row["failed"] is None:
                 _measure(row, steps, mode, workload, run)
     return [_summary(row) for row in rows]
+
+
+def _build(workload: Workload, flags: Dict[str, Any], names: List[str]) -> List[Steps]:
+    """The steps of each network in the table; those of this package share one."""
+    model = workload.build(flags)
+    networks = dict.fromkeys(names, model)
+    if TRANSFORMER in names:
+        parameters = sum(weight.numel() for weight in model.parameters())
+        layers = flags["encoder_layers"]
+        networks[TRANSFORMER] = workload.build_transformer(parameters, layers)
+    return [
+        Steps(workload, network, all_gradients=name.endswith(ALL_GRADIENTS))
+        for name, network in networks.items()
+    ]
+
+
+def _out_of_memory(error: Exception) -> str:
+    """What stands in the table in place of figures; raises `error` if it is another one."""
+    if not is_out_of_memory(error):
+        raise error
+    return "out of memory"
 
 
 def _measure(
@@ -117,6 +152,8 @@ def _measure(
         for stack in steps.model.stacks():
             stack.backprop = mode
     try:
+        if run < 0 and mode == "reconstruct":
+            row["drift"] = measure_drift(steps)
         for name, step in steps.named().items():
             if run < 0:
                 row[name] = measure_memory(steps, step)
@@ -126,9 +163,7 @@ def _measure(
         if run >= 0 and not steps.alphas and mode in (None, "store"):
             row.setdefault("generated_a_second", []).append(generation_speed(workload, steps.model))
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        row["failed"] = "out of memory"
+        row["failed"] = _out_of_memory(error)
         steps.clear()
 
 
@@ -141,10 +176,14 @@ def _summary(row: Dict[str, Any]) -> Dict[str, Any]:
 
 def table(rows: List[Dict[str, Any]], memory: Optional[float]) -> str:
     """The rows as text: medians, and in brackets their spread."""
-    steps = [name for name in ("theta", "alpha", "pair") if f"{name}_seconds" in rows[0]]
+    done = [row for row in rows if row["failed"] is None]
+    names = ("theta", "alpha", "pair")
+    steps = [name for name in names if any(f"{name}_seconds" in row for row in done)]
     measured = [name for name in steps if name != "pair"]
     header = ["network", *(f"{name} MB" for name in measured), "weights MB", "gradients MB"]
     header += [f"{name} s" for name in steps]
+    drifts = any("drift" in row for row in done)
+    header += ["drift"] if drifts else []
     generated = any("generated_a_second" in row for row in rows)
     header += ["generated tokens/s"] if generated else []
     header += [f"fits {memory:g} GB"] if memory else []
@@ -156,6 +195,8 @@ def table(rows: List[Dict[str, Any]], memory: Optional[float]) -> str:
         line = [row["network"], *(f"{row[name]['activations'] / MEGA:.1f}" for name in measured)]
         line += [f"{row['theta'][part] / MEGA:.1f}" for part in ("weights", "gradients")]
         line += [_median(row[f"{name}_seconds"]) for name in steps]
+        if drifts:
+            line.append(" / ".join(f"{drift:.1e}" for drift in row.get("drift", [])) or "-")
         if generated:
             line.append(_median(row["generated_a_second"]) if "generated_a_second" in row else "-")
         if memory:
@@ -193,8 +234,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     results = []
     print(describe_machine(args.device))
     try:
-        values = (args.values or SWEPT.get(swept, "")).split(",")
-        for value in [int(value) for value in values] if swept else [None]:
+        for value in args.values or SWEPT.get(swept, [None]):
             if swept:
                 setattr(args, swept, value)
             rows = profile(args)

@@ -8,10 +8,8 @@ from typing import Any, ContextManager, Dict, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
-from fairseq.data.iterators import EpochBatchIterator
 from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
-from fairseq.tasks.translation import TranslationTask
 from torch import nn
 
 from ..bilevel import (
@@ -21,23 +19,27 @@ from ..bilevel import (
     find_non_finite,
     step,
 )
-from ..data import AlphaBatches, Share, divide
+from ..data import AlphaBatches
 from ..interruption import prepare_for_interruption
 from ..model import RevDartsTransformerModel
 from ..processes import check_processes, is_master, sum_over_processes
-from ..sampling import PATH_BATCHES, mark_best_path, only, random_path
-from ..search_checkpoint import check_restored
+from ..sampling import (
+    PATH_BATCHES,
+    forget_gradients_beside,
+    mark_best_path,
+    only,
+    random_path,
+)
+from ..search_checkpoint import begins_anew, check_restored
 from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search_monitor import SearchMonitor
+from .divided_translation import DividedTranslationTask
 
 logger = logging.getLogger(__name__)
 
-#: Added to --seed for the order of alpha's batches, so that it differs from theta's.
-ALPHA_SEED = 104729
-
 
 @register_task("bilevel_search", dataclass=BilevelSearchConfig)
-class BilevelSearchTask(TranslationTask):
+class BilevelSearchTask(DividedTranslationTask):
     """Differentiable architecture search on translation data.
 
     The training pairs are divided once into theta's and alpha's. fairseq updates theta, with any of
@@ -49,14 +51,12 @@ class BilevelSearchTask(TranslationTask):
 
     def __init__(self, cfg: BilevelSearchConfig, *dictionaries: Any):
         super().__init__(cfg, *dictionaries)
-        self._alpha_share: Optional[Share] = None
-        self._theta_batches: Optional[EpochBatchIterator] = None
-        self._iterator_arguments: Dict[str, Any] = {}
         self._model: Optional[RevDartsTransformerModel] = None
         self._criterion: Optional[FairseqCriterion] = None
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
         self._monitor: Optional[SearchMonitor] = None
+        self._scaler: Any = None
         self._update_freq = 1
 
     @classmethod
@@ -86,7 +86,7 @@ class BilevelSearchTask(TranslationTask):
             check_restored(self.cfg, model.architecture)
             prepare_for_interruption()
             model.searching = True
-            self._model = model
+            self._model, self.divides = model, True
             self._monitor = SearchMonitor(
                 model, self.cfg.drift_interval, self.cfg.drift_limit, self.cfg.log_interval
             )
@@ -97,62 +97,14 @@ class BilevelSearchTask(TranslationTask):
         self._criterion = super().build_criterion(cfg, *args, **kwargs)
         return self._criterion
 
-    # ------------------------------------------------------------------------------- data
-
     def load_dataset(
         self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any
     ) -> None:
-        """As in translation; a search's training pairs are divided between theta and alpha."""
-        try:
-            super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        except ValueError as error:  # an empty file cannot be mapped
-            raise ValueError(f"{self.cfg.data}: its {split} data are empty or damaged") from error
-        if self._model is not None and split == self.cfg.train_subset:
-            theta_share, self._alpha_share = divide(
-                self.datasets[split], self.cfg.alpha_split, self.cfg.seed
-            )
-            self.datasets[split] = theta_share
-            logger.info(
-                f"of {len(theta_share)} training pairs, {theta_share.members.sum()} update theta "
-                f"and {self._alpha_share.members.sum()} update alpha"
-            )
-            begins = self.cfg.reset_optimizer or self.cfg.finetune_from_model
-            if not begins and self._is_stable():  # of the checkpoint that was restored
-                self._limits.max_epoch = -1
-
-    def get_batch_iterator(
-        self, dataset: Any, epoch: int = 1, required_batch_size_multiple: int = 1, **kwargs: Any
-    ) -> EpochBatchIterator:
-        """As in translation; keeps theta's arguments for alpha's iterator."""
-        if not isinstance(dataset, Share):
-            # Larger multiples lose sentences in some versions of fairseq.
-            return super().get_batch_iterator(dataset, epoch=epoch, **kwargs)
-        kwargs["required_batch_size_multiple"] = required_batch_size_multiple
-        self._iterator_arguments = kwargs
-        if dataset in self.dataset_to_epoch_iter:
-            return super().get_batch_iterator(dataset, epoch=epoch, **kwargs)
-        # Batches must not depend on the epoch that they are first built in, or a resumed search
-        # would see other ones.
-        iterator = super().get_batch_iterator(dataset, epoch=1, **kwargs)
-        iterator.epoch = epoch
-        self._theta_batches = iterator
-        self._build_alpha_iterator()  # its errors come before any update; fairseq keeps it
-        return iterator
-
-    def _build_alpha_iterator(self) -> EpochBatchIterator:
-        arguments = {
-            **self._iterator_arguments,
-            "seed": self.cfg.seed + ALPHA_SEED,
-            # A buffer is a thread, which outlives the search.
-            "data_buffer_size": 0,
-        }
-        iterator = super().get_batch_iterator(self._alpha_share, epoch=1, **arguments)
-        if not iterator.frozen_batches:
-            raise ValueError(
-                f"all {self._alpha_share.members.sum()} training pairs of alpha are too long: "
-                "raise --max-tokens, --max-source-positions or --max-target-positions"
-            )
-        return iterator
+        """As in translation, the training pairs divided; a search at its end stays there."""
+        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        trains = self.divides and split == self.cfg.train_subset
+        if trains and not begins_anew(self.cfg) and self._is_stable():
+            self._limits.max_epoch = -1
 
     # ------------------------------------------------------------------------------- search
 
@@ -168,17 +120,19 @@ class BilevelSearchTask(TranslationTask):
     ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
         """One micro-batch of theta, as in translation."""
         monitor, update = self._monitor, update_num + 1
-        monitor.expect_theta(update, self._update_freq, getattr(optimizer, "scaler", None))
-        try:
-            with self._path(update_num):
+        if self._adam is None:
+            self._start(optimizer, update_num)
+        monitor.expect_theta(update, self._micro_batches(), self._scaler)
+        with self._path(update_num):
+            try:
                 loss, sample_size, logging_output = super().train_step(
                     sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
                 )
-        except RuntimeError:  # out of memory: fairseq may go on without this update
-            monitor.theta_losses.clear()
-            raise
-        tokens = 0.0 if ignore_grad else float(sample_size)
-        monitor.add_theta(update, LevelLoss(float(loss.detach()), tokens), criterion, sample)
+            except RuntimeError:  # out of memory: fairseq may go on without this update
+                monitor.theta_losses.clear()
+                raise
+            tokens = 0.0 if ignore_grad else float(sample_size)
+            monitor.add_theta(update, LevelLoss(float(loss.detach()), tokens), criterion, sample)
         return loss, sample_size, logging_output
 
     def optimizer_step(
@@ -187,18 +141,18 @@ class BilevelSearchTask(TranslationTask):
         """theta's update, then alpha's on as many batches of its own share."""
         update = update_num + 1
         self._monitor.check_drift(update)
+        if self._samples:
+            path = random_path(self._model, self.cfg.seed, update_num)
+            forget_gradients_beside(self._model, path)
         super().optimizer_step(optimizer, model, update_num)
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
-        if self._adam is None:
-            self._start(update_num)
-        # Of an update that overflowed before this one, the losses do not count.
-        theta_losses = self._monitor.theta_losses
-        theta_loss = sum(theta_losses[-self._update_freq :], LevelLoss(0.0, 0.0))
-        theta_losses.clear()
-        alpha_loss = None
+        theta_loss = sum(self._monitor.theta_losses, LevelLoss(0.0, 0.0))
+        self._monitor.theta_losses.clear()
         if update_num >= self.cfg.alpha_start and not self._samples:
-            scaler = getattr(optimizer, "scaler", None)
-            theta_loss, alpha_loss = self._step_alpha(update, theta_loss, scaler)
+            theta_loss, alpha_loss = self._step_alpha(update, theta_loss)
+        else:
+            _, (theta_loss,) = sum_over_processes(self._device, [], theta_loss)
+            alpha_loss = None
         self._monitor.report(update, theta_loss, alpha_loss)
         if self._is_stable():
             self._limits.max_update = update  # fairseq saves a checkpoint, and ends
@@ -213,7 +167,7 @@ class BilevelSearchTask(TranslationTask):
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
         """As in translation; alpha takes as many batches an update as theta."""
         super().begin_epoch(epoch, model)
-        if epoch == 1 and self._theta_batches.iterations_in_epoch == 0:
+        if epoch == 1 and self.theta_batches.iterations_in_epoch == 0:
             # A new search, --reset-dataloader or --finetune-from-model: alpha's data start too.
             self._model.architecture.reset_data_position()
         frequencies = self.cfg.update_freq
@@ -230,20 +184,33 @@ class BilevelSearchTask(TranslationTask):
             return nullcontext()
         return only(self._model, random_path(self._model, self.cfg.seed, name))
 
-    def _start(self, update_num: int) -> None:
+    def _micro_batches(self) -> int:
+        """Of the update that is computed: the last of an epoch may have fewer than others."""
+        batches = self.theta_batches
+        ends = batches.iterations_in_epoch >= len(batches)
+        return (len(batches) % self._update_freq if ends else 0) or self._update_freq
+
+    @property
+    def _device(self) -> torch.device:
+        return self._model.architecture.alphas()[0].device
+
+    def _start(self, optimizer: FairseqOptimizer, update_num: int) -> None:
         """Set up what alpha's step needs, once the model is restored and on its device."""
         cfg, architecture = self.cfg, self._model.architecture
+        self._scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
         if update_num == 0:
             architecture.reset_updates()  # with theta's: --reset-optimizer, --finetune-from-model
+        elif self._scaler is not None:
+            architecture.restore_scaler(self._scaler)
         self._adam = alpha_optimizer(
             architecture, cfg.alpha_lr, parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
         )
-        self._alpha_batches = AlphaBatches(self._build_alpha_iterator, architecture.data_position)
+        self._alpha_batches = AlphaBatches(self.alpha_iterator, architecture.data_position)
         if is_master():
             self._monitor.open_log(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
 
     def _step_alpha(
-        self, update: int, theta_loss: LevelLoss, scaler: Any
+        self, update: int, theta_loss: LevelLoss
     ) -> Tuple[LevelLoss, Optional[LevelLoss]]:
         """alpha's update; returns theta's loss and alpha's, over all processes.
 
@@ -251,11 +218,13 @@ class BilevelSearchTask(TranslationTask):
         (fp16), alpha skips the update, its loss is None and the scale, which both levels share, is
         lowered; otherwise a RuntimeError names the update and the nodes.
         """
-        architecture = self._model.architecture
+        architecture, scaler = self._model.architecture, self._scaler
         batches = self._alpha_batches.take(self._update_freq)
         loss_scale = 1.0 if scaler is None else scaler.loss_scale
         gradients, alpha_loss = alpha_gradients(self._model, self._criterion, batches, loss_scale)
-        gradients, (theta_loss, alpha_loss) = sum_over_processes(gradients, theta_loss, alpha_loss)
+        gradients, (theta_loss, alpha_loss) = sum_over_processes(
+            self._device, gradients, theta_loss, alpha_loss
+        )
         before = architecture.genotype()
         try:
             step(self._adam, architecture.alphas(), gradients, alpha_loss)
@@ -291,10 +260,12 @@ class BilevelSearchTask(TranslationTask):
 
     def state_dict(self) -> Dict[str, Any]:
         """As in translation; asked for at every checkpoint, so it writes genotype.json."""
+        if self._adam is not None and self._scaler is not None:
+            self._model.architecture.keep_scaler(self._scaler)
         if self._adam is not None and is_master():
             if self._samples:
                 start = torch.tensor([1, 0])
-                batches = AlphaBatches(self._build_alpha_iterator, start).take(PATH_BATCHES)
+                batches = AlphaBatches(self.alpha_iterator, start).take(PATH_BATCHES)
                 mark_best_path(self._model, self._criterion, batches, self.cfg.seed)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)
