@@ -42,4 +42,4 @@ for seed in ${SEEDS:-1 2 3}; do
 done
 printf '\n'
 python "$here/table.py" "$work"
-revdarts-plot "$work"/found-search-* -o "$work/agreement.svg"
+revdarts-plot "$work"/found-search-*/checkpoint_last.pt -o "$work/agreement.svg"

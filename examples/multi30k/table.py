@@ -30,7 +30,7 @@ def main() -> None:
             {
                 "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
                 "parameters": numbers(r"^parameters = ([\d,]+)", score)[-1],
-                "trained": statistics.median(numbers(r"wps=([\d.]+)", work / f"{run}.log")),
+                "trained": statistics.median(numbers(r"wps[ =]([\d.]+)", work / f"{run}.log")),
                 "decoded": numbers(r"([\d.]+) tokens/s", work / f"{run}-translate.log")[-1],
             }
         )
