@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fairseq_revdarts.safe_globals import SAFE_GLOBALS
+import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
 
 def main() -> None:
@@ -33,7 +33,6 @@ def main() -> None:
         sys.exit(
             f"{args.folder}: no checkpoint_EPOCH_UPDATE.pt there; --save-interval-updates writes"
         )
-    torch.serialization.add_safe_globals(SAFE_GLOBALS)
     average = {}
     for path in paths:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -81,14 +81,15 @@ def alpha_gradients(
     total = LevelLoss(0.0, 0.0)
     with only_alpha_requires_grad(model):
         for batch in filter(None, batches):
-            loss, sample_size, _ = criterion(model, _to_device(batch, model))
+            loss, sample_size, _ = criterion(model, to_device(batch, model))
             for gradient, term in zip(gradients, torch.autograd.grad(loss * loss_scale, alphas)):
                 gradient += term / loss_scale
             total += LevelLoss(float(loss.detach()), float(sample_size))
     return gradients, total
 
 
-def _to_device(batch: Dict[str, Any], model: RevDartsTransformerModel) -> Dict[str, Any]:
+def to_device(batch: Dict[str, Any], model: RevDartsTransformerModel) -> Dict[str, Any]:
+    """`batch` where the model is."""
     device = model.architecture.alphas()[0].device
     return utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
 
@@ -101,7 +102,7 @@ def find_non_finite(
     # Without backward hooks: they do not know what to do with the lists in an encoder's output.
     with NanDetector(model, backward=False):
         for batch in filter(None, batches):
-            criterion(model, _to_device(batch, model))
+            criterion(model, to_device(batch, model))
 
 
 def step(

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List
 
 import torch
-from fairseq import utils
 from fairseq.criterions import FairseqCriterion
 from torch import nn
 
+from .bilevel import to_device
 from .genotype import Genotype, random_genotype
 from .model import RevDartsTransformerModel
 from .search_space import CANDIDATES
@@ -99,8 +99,7 @@ def mark_best_path(
         batches: what the paths are compared on
         seed: of the paths
     """
-    device = model.architecture.encoder.device
-    batches = utils.apply_to_sample(lambda tensor: tensor.to(device), list(filter(None, batches)))
+    batches = [to_device(batch, model) for batch in filter(None, batches)]
     paths = [random_path(model, seed, f"candidate {number}") for number in range(PATHS)]
 
     def loss(path: Genotype) -> float:
