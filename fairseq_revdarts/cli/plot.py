@@ -7,7 +7,6 @@ picture, agreement.svg: what each has chosen, and in how many nodes they differ.
 """
 
 import argparse
-import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -152,8 +151,6 @@ def destination(args: argparse.Namespace, names: Sequence[str]) -> List[str]:
 def main(arguments: Optional[List[str]] = None) -> None:
     """Entry point."""
     args = parse_arguments(arguments)
-    for library in ("matplotlib", "PIL", "fontTools"):
-        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         from ..plots.style import house_style, save_picture
     except ImportError as error:

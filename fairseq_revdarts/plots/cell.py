@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..genotype import Cell, Genotype
+from ..search_space import CROSS_ATTENTION
 from .layer import (
     OPERATION_DEPTH,
     ROW_HEIGHT,
@@ -68,10 +69,7 @@ def draw_cell(axes: Axes, corner: Point, side: str, cell: Cell, pooling: str) ->
             for split, name in enumerate(layer, start=1)
         ]
         draw_layer(axes, (left, top), boxes, pooling)
-        height = layer_height(splits)
-        draw_caption(
-            axes, (left - 0.1, top - height / 2), f"layer {number + 1}", rotation=90, ha="center"
-        )
+        draw_caption(axes, (left - 0.1, top - 0.3), f"layer {number + 1}", rotation=90, ha="center")
         for x in xs:
             stub = LAYER_GAP if number else STUB
             axes.plot([x, x], [top, top + stub], color=INK, linewidth=0.9, zorder=1)
@@ -80,10 +78,14 @@ def draw_cell(axes: Axes, corner: Point, side: str, cell: Cell, pooling: str) ->
 
 
 def draw_encoder_output(axes: Axes, lefts: Dict[str, float], cells: Dict[str, Cell]) -> None:
-    """From below the encoder to the last split, always cross-attention, of each decoder layer."""
-    splits = len(cells["decoder"][0])
-    depth = TOP_MARGIN + (splits - 1) * ROW_HEIGHT + OPERATION_DEPTH / 2
-    rows = [layer_top(cells["decoder"], number) - depth for number in range(len(cells["decoder"]))]
+    """From below the encoder to every split of the decoder that is cross-attention."""
+    first_row = TOP_MARGIN + OPERATION_DEPTH
+    rows = [
+        layer_top(cells["decoder"], number) - first_row - split * ROW_HEIGHT
+        for number, layer in enumerate(cells["decoder"])
+        for split, name in enumerate(layer)
+        if name == CROSS_ATTENTION
+    ]
     xs = rails(lefts["encoder"], len(cells["encoder"][0]))
     level = -HEAD - cell_height(cells["encoder"]) - 0.05
     trunk = lefts["decoder"] - SIDE_GAP / 2
