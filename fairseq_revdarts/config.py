@@ -21,6 +21,7 @@ from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS
 
 logger = logging.getLogger(__name__)
 
+NODE_INPUTS = ("normalized", "pooled")
 BACKPROP_MODES = ("reconstruct", "checkpoint", "store")
 
 
@@ -55,6 +56,13 @@ class RevDartsTransformerConfig(FairseqDataclass):
     )
     pooling: ChoiceEnum(POOLINGS) = field(
         default="max", metadata={"help": "how a node's inputs become one"}
+    )
+    node_input: ChoiceEnum(NODE_INPUTS) = field(
+        default="normalized",
+        metadata={
+            "help": "what a node reads: its pooled inputs normalized (LayerNorm without weights), "
+            "or pooled alone"
+        },
     )
     embed_dim: int = field(
         default=256, metadata={"help": "e: width of the (factorised) embeddings"}

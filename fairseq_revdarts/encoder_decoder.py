@@ -37,7 +37,14 @@ def build_stack(side: str, cfg: RevDartsTransformerConfig, shape: NetworkShape) 
     )
     cell = shape.operations[side]
     layers = [
-        ReversibleLayer(number, len(cell), cell[number % len(cell)], shape.pooling, settings)
+        ReversibleLayer(
+            number,
+            len(cell),
+            cell[number % len(cell)],
+            shape.pooling,
+            str(cfg.node_input),
+            settings,
+        )
         for number in range(getattr(cfg, f"{side}_layers"))
     ]
     return ReversibleStack(

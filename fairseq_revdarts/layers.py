@@ -4,6 +4,7 @@ from functools import reduce
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -30,13 +31,18 @@ POOLING: Dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 
 
 class ReversibleLayer(nn.Module):
-    """One multi-split reversible layer: a node for each split, and the pooling of its inputs.
+    """One multi-split reversible layer: a node for each split, and what it reads.
+
+    Each node adds a vector of LayerNorm's length to its stream, mostly a copy of what it read: the
+    stream grows with every layer. Read as it is, it saturates attention from the start (the logits
+    grow with its square), so a node reads it normalised.
 
     Args:
         number: the layer's place in its stack, from 0
         cell_layers: s; layer `number` reads row `number mod s` of the probabilities
         operations: for each split, the candidate operations of its node
         pooling: "max" or "avg"
+        node_input: "normalized", or "pooled" alone
         settings: what the operations are built from
     """
 
@@ -46,13 +52,20 @@ class ReversibleLayer(nn.Module):
         cell_layers: int,
         operations: Sequence[Sequence[str]],
         pooling: str,
+        node_input: str,
         settings: OperationSettings,
     ):
         super().__init__()
         self.cell_row = number % cell_layers
         self.first_node = number * len(operations)
         self.pool = POOLING[pooling]
+        self.normalizes = node_input == "normalized"
         self.nodes = nn.ModuleList(MixedOperation(names, settings) for names in operations)
+
+    def node_input(self, streams: Sequence[Tensor]) -> Tensor:
+        """H of a node, from all other parts of the stream: all (T, B, C)."""
+        pooled = self.pool(streams)
+        return F.layer_norm(pooled, pooled.shape[-1:]) if self.normalizes else pooled
 
     def own(self, table: Optional[Tensor]) -> Optional[Tensor]:
         """This layer's part of `table`, (s, ...): consecutive blocks of s layers share it."""

@@ -3,9 +3,10 @@
 The stream of width d is split along the channels into n parts. A layer computes (Zhao et al. 2021,
 "multi-split reversible network", as reported)
 
-    Y_k = X_k + G_k(H_k)        H_k = pool(X_{k+1}, ..., X_n, Y_1, ..., Y_{k-1})        k = 1..n
+    Y_k = X_k + G_k(H_k)        H_k = N(pool(X_{k+1}, ..., X_n, Y_1, ..., Y_{k-1}))        k = 1..n
 
-so that, from k = n down to 1, its inputs follow from its outputs:
+with the normalisation N of layers.py, so that, from k = n down to 1, its inputs follow from its
+outputs:
 
     X_k = Y_k - G_k(H_k)
 
@@ -53,7 +54,7 @@ def couple(
     """
     for k, node in enumerate(layer.nodes):
         call.seed_node(layer.first_node + k)
-        h = layer.pool(_others(streams, k)).to(call.dtype)
+        h = layer.node_input(_others(streams, k)).to(call.dtype)
         streams[k] = streams[k] + node(h, context, _row(probabilities, k))
 
 
@@ -78,10 +79,10 @@ def uncouple(
     for k in reversed(range(len(streams))):
         inputs = [part.detach().requires_grad_() for part in _others(streams, k)]
         with torch.enable_grad():
-            pooled = layer.pool(inputs)
+            h = layer.node_input(inputs)
         call.seed_node(layer.first_node + k)
         output, grad_h = layer.nodes[k].recompute_and_backward(
-            pooled.detach().to(call.dtype),
+            h.detach().to(call.dtype),
             grads[k],
             context,
             _row(probabilities, k),
@@ -89,7 +90,7 @@ def uncouple(
             gradients,
         )
         streams[k] = streams[k] - output
-        grad_inputs = iter(torch.autograd.grad(pooled, inputs, grad_h))
+        grad_inputs = iter(torch.autograd.grad(h, inputs, grad_h))
         for j in range(len(grads)):
             if j != k:
                 grads[j] += next(grad_inputs)

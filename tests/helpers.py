@@ -81,12 +81,19 @@ def settings(side, channels=8, dropout=0.0):
     )
 
 
-def build_stack(side, nodes, depth, pooling="max", backprop="store", cell_layers=1, dropout=0.2):
+def build_stack(
+    side,
+    nodes,
+    depth,
+    pooling="max",
+    node_input="normalized",
+    backprop="store",
+    cell_layers=1,
+    dropout=0.2,
+):
     """A stack in double precision, whose layers have the candidates `nodes` for each split."""
-    operations = settings(side, dropout=dropout)
-    layers = [
-        ReversibleLayer(number, cell_layers, nodes, pooling, operations) for number in range(depth)
-    ]
+    layer = (nodes, pooling, node_input, settings(side, dropout=dropout))
+    layers = [ReversibleLayer(number, cell_layers, *layer) for number in range(depth)]
     stack = ReversibleStack(layers, backprop).double()
     for parameter in stack.parameters():  # no zero biases: a ReLU at zero has no derivative
         parameter.data += 0.1 * torch.randn_like(parameter)

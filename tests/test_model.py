@@ -1,5 +1,8 @@
 """Supernet and derived network are one family: at a one-hot alpha they compute the same."""
 
+import math
+
+import pytest
 import torch
 from helpers import PAD, build_model
 from hypothesis import given, settings
@@ -119,3 +122,21 @@ def test_a_checkpoint_from_before_the_drift_was_kept_is_restored():
     model.architecture.drift.fill_(0.5)
     model.load_state_dict(older)
     assert model.architecture.last_drift() is None
+
+
+@pytest.mark.parametrize("node_input, open_enough", [("normalized", True), ("pooled", False)])
+def test_attention_is_open_in_a_deep_stack(node_input, open_enough):
+    """Nodes that read the growing stream as it is attend to a single position from the start."""
+    torch.manual_seed(1)
+    cell = (("ffn", "self_attention"),)
+    genotype = Genotype("max", cell, (("ffn", CROSS_ATTENTION),)).to_json()
+    model = build_model(
+        genotype=genotype, node_input=node_input, encoder_layers=12, hidden_size=96
+    ).eval()
+    operation = model.encoder.stack.layers[-1].nodes[1].candidates[0].operation
+    read = []
+    operation.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    model.encoder(torch.arange(4, 24).repeat(2, 1))
+    _, weights = operation.attention(*read * 3, need_weights=True)
+    entropy = torch.special.entr(weights).sum(-1).mean().item()
+    assert (entropy > 0.7 * math.log(20)) == open_enough, entropy

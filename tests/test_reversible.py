@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from fairseq_revdarts.config import NODE_INPUTS
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
 
@@ -107,7 +108,8 @@ def test_every_candidate(side, name):
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("splits", [2, 3, 4, 5])
 def test_splits_depth_and_pooling(splits, depth, pooling):
-    assert_modes_agree("encoder", [MIX] * splits, depth, pooling=pooling)
+    for node_input in NODE_INPUTS:
+        assert_modes_agree("encoder", [MIX] * splits, depth, pooling=pooling, node_input=node_input)
 
 
 @pytest.mark.parametrize("splits", [2, 3, 4, 5])
@@ -127,15 +129,16 @@ def test_all_candidates_mixed(side):
     side=st.sampled_from(sorted(CANDIDATES)),
     depth=st.integers(1, 4),
     pooling=st.sampled_from(["max", "avg"]),
+    node_input=st.sampled_from(NODE_INPUTS),
 )
-def test_any_network(data, side, depth, pooling):
+def test_any_network(data, side, depth, pooling, node_input):
     splits = data.draw(st.integers(2, 4))
     count = data.draw(st.integers(1, 3))
     names = st.lists(st.sampled_from(CANDIDATES[side]), min_size=count, max_size=count, unique=True)
     nodes = [tuple(data.draw(names)) for _ in range(splits)]
     if all(name == "zero" for node in nodes for name in node):
         return
-    assert_modes_agree(side, nodes, depth, pooling=pooling)
+    assert_modes_agree(side, nodes, depth, pooling=pooling, node_input=node_input)
 
 
 @pytest.mark.parametrize("mode", ["checkpoint", "reconstruct"])

@@ -5,10 +5,17 @@
 # The end is a table. Interrupted and started again, it goes on where it was. From the environment:
 #   SEEDS ("1 2 3")                     one search and one training of each network for each seed
 #   RANDOM_GENOTYPES ("1 2 3 4 5")      seeds of the random genotypes
-#   PARAMETERS (1900000)                of every network; settings.sh lists the rest
+#   PARAMETERS (1000000)                of every network
+#   JOBS (1)                            networks at a time; give each OMP_NUM_THREADS=1
+# settings.sh lists the rest. The networks are smaller, and trained for less long, than those of run.sh.
 set -euo pipefail
+VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-600} TRAIN_UPDATES=${TRAIN_UPDATES:-2000}
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
-parameters=${PARAMETERS:-1900000}
+parameters=${PARAMETERS:-1000000}
+architecture="--arch revdarts_transformer_tiny --embed-dim 64 --hidden-size 144 --ffn-embed-dim 288"
+search_flags="--max-tokens 1000 --lr 3e-3 --warmup-updates 200 --clip-norm 1 --alpha-lr 0.03"
+train_flags="--max-tokens 1000 --lr 4e-3 --lr-scheduler polynomial_decay --total-num-update $train_updates
+    --warmup-updates $((train_updates / 6)) --clip-norm 1 --dropout 0.1 --save-interval-updates 500"
 
 fit() { # RUN SEED GENOTYPE|transformer: train it with $parameters parameters
     local flags
@@ -31,15 +38,28 @@ searched() { # NAME SEED FLAGS...: search an architecture, train it
     network "$1" "$2" "$work/$search/genotype.json"
 }
 
+failed=0
+in_background() { # COMMAND NAME SEED ARGUMENTS...: as soon as fewer than $JOBS are at work
+    while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-1}" ]; do wait -n || failed=1; done
+    (
+        trap report_a_stop EXIT
+        "$@" | sed -u "s/^/$2-$3: /"
+    ) &
+}
+
 stage binarise "sentencepiece and fairseq-preprocess" binarise
 for seed in ${SEEDS:-1 2 3}; do
-    network transformer "$seed" transformer
-    searched found "$seed"
-    searched sampling "$seed" --search-strategy sampling
+    in_background searched found "$seed"
+    in_background network transformer "$seed" transformer
+    in_background searched sampling "$seed" --search-strategy sampling
+done
+for seed in ${SEEDS:-1 2 3}; do
     for genotype in ${RANDOM_GENOTYPES:-1 2 3 4 5}; do
-        network "random$genotype" "$seed" "random:$genotype"
+        in_background network "random$genotype" "$seed" "random:$genotype"
     done
 done
+while [ -n "$(jobs -p)" ]; do wait -n || failed=1; done
 printf '\n'
 python "$here/table.py" "$work"
 revdarts-plot "$work"/found-search-*/checkpoint_last.pt -o "$work/agreement.svg"
+exit $failed

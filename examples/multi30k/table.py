@@ -1,6 +1,7 @@
-"""The table of proof.sh: mean and standard deviation of BLEU for each kind of network.
+"""The table of proof.sh: BLEU, its standard deviation and range for each kind of network.
 
-Reads the scores, the logs of training (words a second) and of translation (tokens a second).
+Reads the scores, the logs of training (validation loss, words a second) and of translation
+(tokens a second).
 """
 
 import re
@@ -29,19 +30,24 @@ def main() -> None:
         kinds[re.match(r"[a-z]+", run).group()].append(
             {
                 "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
+                "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", work / f"{run}.log")[-1],
                 "parameters": numbers(r"^parameters = ([\d,]+)", score)[-1],
                 "trained": statistics.median(numbers(r"wps[ =]([\d.]+)", work / f"{run}.log")),
                 "decoded": numbers(r"([\d.]+) tokens/s", work / f"{run}-translate.log")[-1],
             }
         )
     signature = re.search(r"signature: (\S+)", score.read_text(encoding="utf-8"))
-    print("| | runs | BLEU | deviation | parameters | words/s, training | tokens/s, decoding |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| | runs | BLEU | deviation | least, most | validation loss (bits a token) | parameters "
+        "| words/s, training | tokens/s, decoding |"
+    )
+    print("| --- " * 9 + "|")
     for kind, runs in sorted(kinds.items(), key=lambda item: -mean(item[1], "bleu")):
         scores = [run["bleu"] for run in runs]
         deviation = f"{statistics.stdev(scores):.2f}" if len(runs) > 1 else "-"
         print(
             f"| {kind} | {len(runs)} | {mean(runs, 'bleu'):.2f} | {deviation} "
+            f"| {min(scores):.2f}, {max(scores):.2f} | {mean(runs, 'loss'):.3f} "
             f"| {mean(runs, 'parameters'):,.0f} | {mean(runs, 'trained'):,.0f} "
             f"| {mean(runs, 'decoded'):,.0f} |"
         )
