@@ -10,7 +10,7 @@
 # settings.sh lists the rest. The networks are smaller, and trained for less long, than those of run.sh:
 # 24 trainings and 6 searches.
 set -euo pipefail
-VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-500} TRAIN_UPDATES=${TRAIN_UPDATES:-1500}
+VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-500} TRAIN_UPDATES=${TRAIN_UPDATES:-1200}
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 parameters=${PARAMETERS:-1000000}
 architecture="--arch revdarts_transformer_tiny --embed-dim 64 --hidden-size 144 --ffn-embed-dim 288"
