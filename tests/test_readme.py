@@ -1,6 +1,7 @@
 """The README's own commands and the examples' scripts, run as they stand, with fewer updates."""
 
 import ast
+import dataclasses
 import json
 import re
 import shutil
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, PLUGIN, RETRAIN, read_log, run, train
+
+from fairseq_revdarts.config import RevDartsTransformerConfig
+from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterionConfig
+from fairseq_revdarts.search_config import BilevelSearchConfig
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 SHORTER = {
@@ -70,6 +75,38 @@ def test_an_operation_of_ones_own(data, tmp_path):
     flags = [flag for flag in RETRAIN if not flag.startswith("--user-dir")]
     own = [f"--user-dir={package.parent}", f"--genotype={json.dumps(genotype)}"]
     train(data, tmp_path / "found", *flags, *own, updates=1)
+
+
+def own_flags(config):
+    """The flags that a configuration adds; what it reads from another one has no help."""
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    names = [name for name in config.__annotations__ if fields[name].metadata.get("help")]
+    return {"--" + name.replace("_", "-") for name in names}
+
+
+def command_flags(module):
+    """The flags of one of the revdarts commands."""
+    text = run(sys.executable, "-m", f"fairseq_revdarts.cli.{module}", "--help")
+    return set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) - {"--help"}
+
+
+def test_the_table_of_flags_is_complete():
+    """Flags that are there stand in the table, and those that stand there are there."""
+    table = re.search(r"^## Flags$(.*?)^##", README, re.MULTILINE | re.DOTALL)[1]
+    network, search, criterion, derive, plot, profile, common = table.split("| **")[1:]
+    positions = {"--max-source-positions", "--max-target-positions"}  # the task's
+    assert own_flags(RevDartsTransformerConfig) | positions == flags_in(network)
+    assert own_flags(BilevelSearchConfig) == flags_in(search)
+    assert own_flags(ReversibleSearchCriterionConfig) == flags_in(criterion)
+    for name, rows in (("derive", derive), ("plot", plot), ("profile", profile)):
+        assert command_flags(name) == flags_in(rows) | {"--user-dir"}, name
+    assert "`--user-dir`" in common
+
+
+def flags_in(rows):
+    """The flags in the first cell of each row."""
+    cells = [row.split(" | ")[0] for row in rows.splitlines()[1:]]
+    return set(re.findall(r"`(--[\w-]+)`", " ".join(cells)))
 
 
 def test_every_script_in_the_readme_exists():
