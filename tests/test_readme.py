@@ -168,11 +168,12 @@ def test_multi30k(multi30k, tmp_path):
 @in_checkout
 def test_multi30k_proof(multi30k, tmp_path):
     environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "RANDOM_GENOTYPES": "2"}
-    environment["PARAMETERS"] = "200000"
+    environment.update(PARAMETERS="200000", JOBS="2")
     script = CHECKOUT / "examples/multi30k/proof.sh"
     output = run("bash", script, "--data", multi30k, env=environment)
-    rows = re.findall(r"^\| (\w+) \| 1 \| [\d.]+ \| - \| ([\d,]+) \|", output, re.MULTILINE)
-    assert {name for name, _ in rows} == {"transformer", "found", "sampling", "random"}
+    row = r"^\| (\w+) \| 1 \| [\d.]+ \| - \| [\d., ]+ \| [\d.]+ \| ([\d,]+) \|"
+    rows = re.findall(row, output, re.MULTILINE)
+    assert {name for name, _ in rows} == {"transformer", "found", "sampling", "random", "pooled"}
     for _, parameters in rows:
         assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
     assert (tmp_path / "found-search-1/genotype.json").exists()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Does the search pay? On Multi30k, with as many parameters, updates and seeds each: fairseq's transformer,
-# random genotypes, the sampling baseline, and the networks that a search finds:
+# random genotypes, the sampling baseline, and the networks that a search finds, also with nodes that read
+# their inputs as they are ("pooled"):
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
 # The end is a table. Interrupted and started again, it goes on where it was. From the environment:
 #   SEEDS ("1 2 3")                     one search and one training of each network for each seed
@@ -8,7 +9,7 @@
 #   PARAMETERS (1000000)                of every network
 #   JOBS (1)                            networks at a time; give each OMP_NUM_THREADS=1
 # settings.sh lists the rest. The networks are smaller, and trained for less long, than those of run.sh:
-# 24 trainings and 6 searches.
+# 27 trainings and 6 searches.
 set -euo pipefail
 VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-500} TRAIN_UPDATES=${TRAIN_UPDATES:-1200}
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
@@ -19,15 +20,15 @@ search_flags="--max-tokens 1000 --lr 3e-3 --warmup-updates 200 --clip-norm 1 --a
 train_flags="--max-tokens 1000 --lr 4e-3 --lr-scheduler polynomial_decay --total-num-update $train_updates
     --warmup-updates $((train_updates / 6)) --clip-norm 1 --dropout 0.1 --save-interval-updates 500"
 
-fit() { # RUN SEED GENOTYPE|transformer: train it with $parameters parameters
+fit() { # RUN SEED GENOTYPE|transformer FLAGS...: train it with $parameters parameters
     local flags
     flags=$(python "$examples/size.py" "$3" "$parameters" --data "$work/data" --layers 4)
-    train_network "$1" $flags --seed "$2"
+    train_network "$1" $flags --seed "$2" "${@:4}"
 }
 
-network() { # NAME SEED GENOTYPE|transformer: train, translate, score
+network() { # NAME SEED GENOTYPE|transformer FLAGS...: train, translate, score
     local run=$1-$2
-    stage "$run" "$run: train, $train_updates updates" fit "$run" "$2" "$3"
+    stage "$run" "$run: train, $train_updates updates" fit "$run" "${@:2}"
     stage "$run-translate" "$run: translate the test set" generate "$run"
     stage "$run-score" "$run: score" score "$run"
 }
@@ -45,8 +46,13 @@ in_background() { # COMMAND NAME SEED ARGUMENTS...: as soon as fewer than $JOBS 
     while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-1}" ]; do wait -n || failed=1; done
     (
         trap report_a_stop EXIT
-        "$@" | sed -u "s/^/$2-$3: /"
+        exec > >(sed -u "s/^/$2-$3: /")
+        "$@"
     ) &
+}
+
+await_all() {
+    while [ -n "$(jobs -p)" ]; do wait -n || failed=1; done
 }
 
 stage binarise "sentencepiece and fairseq-preprocess" binarise
@@ -60,7 +66,11 @@ for seed in ${SEEDS:-1 2 3}; do
         in_background network "random$genotype" "$seed" "random:$genotype"
     done
 done
-while [ -n "$(jobs -p)" ]; do wait -n || failed=1; done
+await_all
+for seed in ${SEEDS:-1 2 3}; do
+    in_background network pooled "$seed" "$work/found-search-$seed/genotype.json" --node-input pooled
+done
+await_all
 printf '\n'
 python "$here/table.py" "$work"
 revdarts-plot "$work"/found-search-*/checkpoint_last.pt -o "$work/agreement.svg"
