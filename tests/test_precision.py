@@ -69,4 +69,4 @@ def test_the_drift_in_half_precision_is_small_and_blind_to_padding(dtype):
         stack.measures_drift = True
     criterion(model, padded)[0].backward()
     for stack in model.stacks():
-        assert 1e-6 < stack.drift < 1e-2
+        assert 0 < stack.drift < 1e-2
