@@ -1,7 +1,5 @@
 """Supernet and derived network are one family: at a one-hot alpha they compute the same."""
 
-import math
-
 import pytest
 import torch
 from helpers import PAD, build_model
@@ -124,9 +122,9 @@ def test_a_checkpoint_from_before_the_drift_was_kept_is_restored():
     assert model.architecture.last_drift() is None
 
 
-@pytest.mark.parametrize("node_input, open_enough", [("normalized", True), ("pooled", False)])
-def test_attention_is_open_in_a_deep_stack(node_input, open_enough):
-    """Nodes that read the growing stream as it is attend to a single position from the start."""
+@pytest.mark.parametrize("node_input, low, high", [("normalized", 0.05, 0.1), ("pooled", 0.4, 1.0)])
+def test_a_deep_stack_begins_with_open_attention(node_input, low, high):
+    """Where nodes read the growing stream as it is, a position takes in a single one of twenty."""
     torch.manual_seed(1)
     cell = (("ffn", "self_attention"),)
     genotype = Genotype("max", cell, (("ffn", CROSS_ATTENTION),)).to_json()
@@ -138,5 +136,4 @@ def test_attention_is_open_in_a_deep_stack(node_input, open_enough):
     operation.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
     model.encoder(torch.arange(4, 24).repeat(2, 1))
     _, weights = operation.attention(*read * 3, need_weights=True)
-    entropy = torch.special.entr(weights).sum(-1).mean().item()
-    assert (entropy > 0.7 * math.log(20)) == open_enough, entropy
+    assert low < weights.max(dim=-1).values.mean() < high
