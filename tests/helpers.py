@@ -37,12 +37,11 @@ TYPICAL = Genotype(
 
 
 @st.composite
-def genotypes(draw):
-    """Any genotype of up to four layers and five splits."""
-    layers = draw(st.integers(1, 4))
-    cells = {}
+def genotypes(draw, layers=(1, 4), splits=(2, 5)):
+    """Any genotype whose layers and splits are within these bounds."""
+    layers, cells = draw(st.integers(*layers)), {}
     for side, fixed in (("encoder", ()), ("decoder", (CROSS_ATTENTION,))):
-        searched = draw(st.integers(2, 5)) - len(fixed)
+        searched = draw(st.integers(*splits)) - len(fixed)
         operation = st.sampled_from(CANDIDATES[side])
         cells[side] = tuple(
             (*(draw(operation) for _ in range(searched)), *fixed) for _ in range(layers)

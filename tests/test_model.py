@@ -2,28 +2,15 @@
 
 import pytest
 import torch
-from helpers import PAD, build_model
+from helpers import PAD, build_model, genotypes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
-
-@st.composite
-def genotypes(draw):
-    encoder, decoder = (
-        [
-            [draw(st.sampled_from(CANDIDATES[side])) for _ in range(2)]
-            for _ in range(2)  # cell layers
-        ]
-        for side in CANDIDATES
-    )
-    return Genotype(
-        draw(st.sampled_from(["max", "avg"])),
-        tuple(map(tuple, encoder)),
-        tuple((*layer, CROSS_ATTENTION) for layer in decoder),
-    )
+SIZES = {"encoder_layers": 4, "decoder_layers": 4, "hidden_size": 48}
+GENOTYPES = genotypes(layers=(2, 2), splits=(2, 4))
 
 
 def choose(supernet, genotype):
@@ -55,11 +42,11 @@ def outside_stacks(state):
 
 
 @settings(deadline=None, max_examples=10)
-@given(genotype=genotypes())
+@given(genotype=GENOTYPES)
 def test_derived_network_is_the_supernet_at_a_one_hot_alpha(genotype):
-    sizes = {"encoder_layers": 4, "decoder_layers": 4}
-    supernet = build_model(pooling=genotype.pooling, **sizes).double().eval()
-    derived = build_model(genotype=genotype.to_json(), **sizes).double().eval()
+    splits = {f"{side}_splits": len(getattr(genotype, side)[0]) for side in CANDIDATES}
+    supernet = build_model(pooling=genotype.pooling, **splits, **SIZES).double().eval()
+    derived = build_model(genotype=genotype.to_json(), **SIZES).double().eval()
     choose(supernet, genotype)
     assert supernet.architecture.genotype() == genotype
     copy_weights(supernet, derived, genotype)
@@ -81,10 +68,10 @@ def gradients(model, source, previous, target):
 
 
 @settings(deadline=None, max_examples=15)
-@given(genotype=genotypes(), shared=st.booleans())
+@given(genotype=GENOTYPES, shared=st.booleans())
 def test_a_derived_network_reconstructs_plain_gradients(genotype, shared):
     """Encoder and decoder together, in double precision, with padding and dropout."""
-    flags = {"share_all_embeddings": shared, "encoder_layers": 4, "decoder_layers": 4}
+    flags = {"share_all_embeddings": shared, **SIZES}
     flags.update(dropout=0.2, attention_dropout=0.1, activation_dropout=0.1)
     model = build_model(genotype=genotype.to_json(), **flags).double()
     for parameter in model.parameters():  # no zero biases: a ReLU at zero has no derivative

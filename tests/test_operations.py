@@ -10,16 +10,15 @@ from helpers import (
     check_incremental_model,
     check_padding_of_model,
     context,
+    genotypes,
     settings,
 )
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from fairseq_revdarts.context import Context
-from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.operations import OPERATIONS
-from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
+from fairseq_revdarts.search_space import CANDIDATES
 
 CHANNELS, BATCH, SOURCE = 8, 3, 5
 EVERY = [(side, name) for side in CANDIDATES for name in CANDIDATES[side]]
@@ -133,37 +132,8 @@ def test_incremental_decoding_with_reordered_beams(name, orders):
         padding = padding.index_select(0, order)
 
 
-def genotypes():
-    """Whole genotypes of two cell layers, two to four splits a side."""
-
-    def build_genotype(draw_from):
-        encoder_splits, decoder_splits, seed, pooling = draw_from
-        generator = torch.Generator().manual_seed(seed)
-
-        def pick(side):
-            names = CANDIDATES[side]
-            return names[torch.randint(len(names), (), generator=generator)]
-
-        return Genotype(
-            pooling,
-            tuple(tuple(pick("encoder") for _ in range(encoder_splits)) for _ in range(2)),
-            tuple(
-                (*(pick("decoder") for _ in range(decoder_splits - 1)), CROSS_ATTENTION)
-                for _ in range(2)
-            ),
-        )
-
-    shape = st.tuples(
-        st.sampled_from([2, 3]),
-        st.sampled_from([2, 3, 4]),
-        st.integers(0, 2**32),
-        st.sampled_from(["max", "avg"]),
-    )
-    return shape.map(build_genotype)
-
-
 @hypothesis_settings(deadline=None, max_examples=15)
-@given(genotype=genotypes(), orders=beam_orders())
+@given(genotype=genotypes((2, 2), (2, 4)), orders=beam_orders())
 def test_incremental_decoding_of_whole_genotypes(genotype, orders):
     model = build_model(genotype=genotype.to_json(), hidden_size=48).double().eval()
     check_incremental_model(model, orders)
