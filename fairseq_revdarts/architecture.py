@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from .genotype import Genotype
-from .search_space import CANDIDATES, FIXED_LAST_OPERATION, PARAMETER_FREE, searched_splits
+from .search_space import (
+    CANDIDATES,
+    FIXED_LAST_OPERATION,
+    PARAMETER_FREE,
+    family,
+    searched_splits,
+)
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
@@ -136,7 +142,7 @@ class Architecture(nn.Module):
 
     def genotype(self) -> Genotype:
         """The argmax of each node's alpha."""
-        return derive_genotype(dict(zip(CANDIDATES, self.alphas())), self.pooling, exclude=())
+        return derive_genotype(dict(zip(CANDIDATES, self.alphas())), self.pooling)
 
 
 def node_names(side: str, shape: Sequence[int]) -> List[str]:
@@ -161,14 +167,31 @@ def non_finite_nodes(tensors: Mapping[str, Tensor]) -> List[str]:
     ]
 
 
-def derive_genotype(alphas: Mapping[str, Tensor], pooling: str, exclude: Sequence[str]) -> Genotype:
-    """The genotype that alpha of "encoder" and "decoder" puts first, without `exclude`."""
-    cells = {side: derive_cell(side, alphas[side], exclude) for side in CANDIDATES}
+def derive_genotype(
+    alphas: Mapping[str, Tensor],
+    pooling: str,
+    exclude: Sequence[str] = (),
+    by_family: bool = False,
+) -> Genotype:
+    """The genotype that alpha of "encoder" and "decoder" puts first; the rest as derive_cell."""
+    cells = {side: derive_cell(side, alphas[side], exclude, by_family) for side in CANDIDATES}
     return Genotype(pooling=pooling, **cells)
 
 
-def derive_cell(side: str, alpha: Tensor, exclude: Sequence[str]) -> Tuple[Tuple[str, ...], ...]:
-    """The operations that `alpha` (s, searched splits, candidates) puts first."""
+def derive_cell(
+    side: str, alpha: Tensor, exclude: Sequence[str] = (), by_family: bool = False
+) -> Tuple[Tuple[str, ...], ...]:
+    """The operations that `alpha` puts first.
+
+    Args:
+        side: "encoder" or "decoder"
+        alpha: (s, searched splits, candidates)
+        exclude: operations that are not taken
+        by_family: choose the family of most probability first, then its most probable operation
+
+    Raises:
+        ValueError: no operation has a name in `exclude`, or all candidates do
+    """
     candidates = CANDIDATES[side]
     known = list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
     unknown = sorted(set(exclude) - set(known))
@@ -177,8 +200,18 @@ def derive_cell(side: str, alpha: Tensor, exclude: Sequence[str]) -> Tuple[Tuple
     excluded = torch.tensor([name in exclude for name in candidates])
     if excluded.all():
         raise ValueError(f"--exclude: all {side} operations are excluded; leave at least one")
-    winners = alpha.detach().cpu().masked_fill(excluded, -math.inf).argmax(dim=-1).tolist()
+    alpha = alpha.detach().cpu().masked_fill(excluded, -math.inf)
+    if by_family:
+        alpha = alpha.masked_fill(~in_leading_family(side, alpha), -math.inf)
     return tuple(
         (*(candidates[winner] for winner in layer), *FIXED_LAST_OPERATION[side])
-        for layer in winners
+        for layer in alpha.argmax(dim=-1).tolist()
     )
+
+
+def in_leading_family(side: str, alpha: Tensor) -> Tensor:
+    """Which candidates belong to the family of most probability: as `alpha`, Booleans."""
+    families = [family(name) for name in CANDIDATES[side]]
+    members = torch.tensor([[name == other for other in families] for name in families])
+    leading = (alpha.softmax(dim=-1) @ members.to(alpha.dtype)).argmax(dim=-1)
+    return members[leading]

@@ -52,7 +52,7 @@ def search_of(checkpoint: Any, path: str) -> Dict[str, Any]:
     try:
         alphas = {side: checkpoint["model"][f"architecture.{side}"] for side in CANDIDATES}
         search = {"pooling": str(checkpoint["cfg"]["model"]["pooling"]), **alphas}
-        derive_genotype(alphas, search["pooling"], exclude=[])
+        derive_genotype(alphas, search["pooling"])
         broken = non_finite_nodes(alphas)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(

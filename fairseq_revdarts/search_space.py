@@ -38,3 +38,15 @@ POOLINGS = ("max", "avg")
 def searched_splits(side: str, splits: int) -> int:
     """How many of a layer's `splits` nodes are searched on `side` ("encoder" or "decoder")."""
     return splits - len(FIXED_LAST_OPERATION[side])
+
+
+def family(operation: str) -> str:
+    """The family of a candidate operation; "other" if a user added it."""
+    if operation in PARAMETER_FREE:
+        return "parameter-free"
+    if operation in ("glu", "ffn"):
+        return "feed-forward"
+    for name, kind in (("dynamic_conv_", "dynamic convolution"), ("conv_", "convolution")):
+        if operation.startswith(name):
+            return kind
+    return "attention" if operation.endswith("attention") else "other"

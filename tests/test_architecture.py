@@ -16,6 +16,7 @@ from fairseq_revdarts.search_space import (
     CROSS_ATTENTION,
     DECODER_CANDIDATES,
     ENCODER_CANDIDATES,
+    family,
 )
 
 SETTINGS = {"lr": 3e-4, "betas": (0.9, 0.98), "weight_decay": 1e-3}
@@ -77,7 +78,7 @@ def same_state(one, other):
 @given(sides.flatmap(lambda side: st.tuples(st.just(side), alphas(side))))
 def test_derive_cell_takes_the_argmax(drawn):
     side, alpha = drawn
-    cell = derive_cell(side, torch.tensor(alpha), exclude=())
+    cell = derive_cell(side, torch.tensor(alpha))
     assert len(cell) == len(alpha)
     for names, nodes in zip(cell, alpha):
         fixed = (CROSS_ATTENTION,) if side == "decoder" else ()
@@ -108,11 +109,38 @@ def test_derive_cell_takes_the_argmax_of_what_is_not_excluded(drawn, exclude):
             assert node[CANDIDATES[side].index(name)] == max(rest)
 
 
+@moderate
+@given(
+    sides.flatmap(lambda side: st.tuples(st.just(side), alphas(side))),
+    st.sets(st.sampled_from(DECODER_CANDIDATES)),
+)
+def test_derive_cell_by_family_takes_the_argmax_of_families_and_within_one(drawn, exclude):
+    side, alpha = drawn
+    assume(set(CANDIDATES[side]) - exclude)
+    cell = derive_cell(side, torch.tensor(alpha), sorted(exclude), by_family=True)
+    for names, nodes in zip(cell, alpha):
+        for chosen, node in zip(names, nodes):
+            left = {n: value for n, value in zip(CANDIDATES[side], node) if n not in exclude}
+            mass = dict.fromkeys(map(family, left), 0.0)
+            for name, value in left.items():
+                mass[family(name)] += math.exp(value - max(left.values()))
+            assert mass[family(chosen)] >= (1 - 1e-5) * max(mass.values())
+            assert left[chosen] == max(v for n, v in left.items() if family(n) == family(chosen))
+
+
+def test_many_that_can_stand_in_for_each_other_win_by_family_alone():
+    alpha = torch.zeros(1, 1, len(ENCODER_CANDIDATES))
+    alpha[..., ENCODER_CANDIDATES.index("ffn")] = 1.0  # 0.18; four convolutions, 0.27 in all
+    alpha[..., ENCODER_CANDIDATES.index("dynamic_conv_7")] = 0.1
+    assert derive_cell("encoder", alpha) == (("ffn",),)
+    assert derive_cell("encoder", alpha, by_family=True) == (("dynamic_conv_7",),)
+
+
 @pytest.mark.parametrize("side", CANDIDATES)
 def test_each_candidate_is_found_under_its_name(side):
     candidates = CANDIDATES[side]
     alpha = torch.eye(len(candidates)).unsqueeze(0)
-    (layer,) = derive_cell(side, alpha, exclude=())
+    (layer,) = derive_cell(side, alpha)
     assert layer[: len(candidates)] == candidates
 
 

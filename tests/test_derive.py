@@ -128,6 +128,23 @@ def test_excluded_operations_are_passed_over(folder, exclude):
     assert genotype.decoder == best("decoder", alpha, exclude)
 
 
+def test_by_family_goes_together_with_exclude(folder):
+    alpha = random_alpha()
+    for side in CANDIDATES:
+        alpha[side].zero_()
+        alpha[side][..., CANDIDATES[side].index("ffn")] = 1.0
+        alpha[side][..., CANDIDATES[side].index("conv_5")] = 0.1
+    checkpoint = save("checkpoint.pt", search(alpha))
+    for flags, expected in (
+        ([], "conv_5"),
+        (["--exclude", "conv_5,conv_3,conv_7"], "dynamic_conv_3"),
+    ):
+        main([checkpoint, "--by-family", *flags])
+        genotype = load_genotype("genotype.json")
+        assert {name for layer in genotype.encoder for name in layer} == {expected}
+        assert {name for layer in genotype.decoder for name in layer[:-1]} == {expected}
+
+
 # ------------------------------------------------------------------------------- the table
 
 

@@ -17,8 +17,8 @@ from fairseq_revdarts.plots.agreement import chance_distance, choices, distance,
 from fairseq_revdarts.plots.cell import draw_genotype
 from fairseq_revdarts.plots.layer import BOX_HEIGHT, BOX_WIDTH
 from fairseq_revdarts.plots.search import POINTS, draw_search, smooth, thin
-from fairseq_revdarts.plots.style import FAMILY_COLOURS, family, house_style, label, save_picture
-from fairseq_revdarts.search_space import CANDIDATES
+from fairseq_revdarts.plots.style import FAMILY_COLOURS, house_style, label, save_picture
+from fairseq_revdarts.search_space import CANDIDATES, family
 
 SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
 few = settings(deadline=None, max_examples=5)

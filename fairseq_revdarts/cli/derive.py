@@ -31,6 +31,11 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         metavar="OPERATIONS",
         help="take the best of the other operations, e.g. zero,identity",
     )
+    parser.add_argument(
+        "--by-family",
+        action="store_true",
+        help="take the family of operations with most probability, and its most probable operation",
+    )
     add_user_dir(parser)
     return parser.parse_args(arguments)
 
@@ -74,7 +79,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     try:
         search = average([load_search(path) for path in args.checkpoints], args.checkpoints)
         exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
-        genotype = derive_genotype(search, search["pooling"], exclude)
+        genotype = derive_genotype(search, search["pooling"], exclude, args.by_family)
         genotype.save(args.output)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")

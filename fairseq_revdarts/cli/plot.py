@@ -76,7 +76,7 @@ def _of_checkpoint(path: str) -> Genotype:
     if genotype is not None:
         return load_genotype(genotype)
     search = search_of(checkpoint, path)
-    return derive_genotype(search, search["pooling"], exclude=())
+    return derive_genotype(search, search["pooling"])
 
 
 def read_log(folder: str) -> List[Dict[str, Any]]:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..genotype import Genotype
-from ..search_space import CANDIDATES, searched_splits
-from .style import INK, PALE_INK, colour, family, family_legend, label, tint
+from ..search_space import CANDIDATES, family, searched_splits
+from .style import INK, PALE_INK, colour, family_legend, label, tint
 
 CELL_WIDTH, CELL_HEIGHT, BARS_WIDTH, SQUARE, MARGIN = 1.0, 0.3, 1.2, 0.45, 1.2
 #: Characters of an operation, and of a search's name, whose end tells more than its beginning.

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..search_space import PARAMETER_FREE
+from ..search_space import family
 
 #: Colours that remain distinct to colour-blind readers (Okabe and Ito 2008).
 FAMILY_COLOURS: Dict[str, str] = {
@@ -46,18 +46,6 @@ STYLE: Dict[str, Any] = {
 }
 #: What would make the same picture another file each time.
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
-
-
-def family(operation: str) -> str:
-    """The family of a candidate operation; "other" if a user added it."""
-    if operation in PARAMETER_FREE:
-        return "parameter-free"
-    if operation in ("glu", "ffn"):
-        return "feed-forward"
-    for name, kind in (("dynamic_conv_", "dynamic convolution"), ("conv_", "convolution")):
-        if operation.startswith(name):
-            return kind
-    return "attention" if operation.endswith("attention") else "other"
 
 
 def colour(operation: str) -> str:
