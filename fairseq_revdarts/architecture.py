@@ -202,16 +202,21 @@ def derive_cell(
         raise ValueError(f"--exclude: all {side} operations are excluded; leave at least one")
     alpha = alpha.detach().cpu().masked_fill(excluded, -math.inf)
     if by_family:
-        alpha = alpha.masked_fill(~in_leading_family(side, alpha), -math.inf)
+        masses = family_probabilities(side, alpha)
+        members = torch.tensor([[family(name) == one for name in candidates] for one in masses])
+        leading = torch.stack(list(masses.values())).argmax(dim=0)
+        alpha = alpha.masked_fill(~members[leading], -math.inf)
     return tuple(
         (*(candidates[winner] for winner in layer), *FIXED_LAST_OPERATION[side])
         for layer in alpha.argmax(dim=-1).tolist()
     )
 
 
-def in_leading_family(side: str, alpha: Tensor) -> Tensor:
-    """Which candidates belong to the family of most probability: as `alpha`, Booleans."""
+def family_probabilities(side: str, alpha: Tensor) -> Dict[str, Tensor]:
+    """The summed probabilities of each family of operations: (s, searched splits) each."""
     families = [family(name) for name in CANDIDATES[side]]
-    members = torch.tensor([[name == other for other in families] for name in families])
-    leading = (alpha.softmax(dim=-1) @ members.to(alpha.dtype)).argmax(dim=-1)
-    return members[leading]
+    probabilities = alpha.softmax(dim=-1)
+    return {
+        one: probabilities[..., torch.tensor([other == one for other in families])].sum(dim=-1)
+        for one in dict.fromkeys(families)
+    }

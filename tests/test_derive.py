@@ -1,5 +1,6 @@
 """`revdarts-derive`: from checkpoints to a genotype, or to one line that says why not."""
 
+import math
 import os
 import re
 import subprocess
@@ -128,21 +129,31 @@ def test_excluded_operations_are_passed_over(folder, exclude):
     assert genotype.decoder == best("decoder", alpha, exclude)
 
 
-def test_by_family_goes_together_with_exclude(folder):
+@pytest.mark.parametrize(
+    "flags, expected",
+    [([], "conv_5"), (["--exclude", "conv_5,conv_3,conv_7"], "dynamic_conv_3")],
+)
+def test_by_family_with_and_without_exclude(folder, capsys, flags, expected):
     alpha = random_alpha()
     for side in CANDIDATES:
         alpha[side].zero_()
         alpha[side][..., CANDIDATES[side].index("ffn")] = 1.0
         alpha[side][..., CANDIDATES[side].index("conv_5")] = 0.1
-    checkpoint = save("checkpoint.pt", search(alpha))
-    for flags, expected in (
-        ([], "conv_5"),
-        (["--exclude", "conv_5,conv_3,conv_7"], "dynamic_conv_3"),
-    ):
-        main([checkpoint, "--by-family", *flags])
-        genotype = load_genotype("genotype.json")
-        assert {name for layer in genotype.encoder for name in layer} == {expected}
-        assert {name for layer in genotype.decoder for name in layer[:-1]} == {expected}
+    main([save("checkpoint.pt", search(alpha)), "--by-family", *flags])
+    genotype = load_genotype("genotype.json")
+    assert {name for layer in genotype.encoder for name in layer} == {expected}
+    assert {name for layer in genotype.decoder for name in layer[:-1]} == {expected}
+    row = re.search(r"^encoder\.1\.1 (.*)$", capsys.readouterr().out, re.MULTILINE)[1]
+    # Beside convolutions and feed-forward: dynamic convolutions, self-attention, zero, identity.
+    total = (3 + math.exp(0.1)) + (1 + math.e) + 4 + 1 + 2
+    weights = {
+        "convolution": 3 + math.exp(0.1),
+        "dynamic convolution": 4,
+        "feed-forward": 1 + math.e,
+    }
+    for name, weight in weights.items():
+        star = r"\*" if expected.startswith(name[:4]) else ""
+        assert re.search(rf"  {name}{star} +{weight / total:.3f}", row), row
 
 
 # ------------------------------------------------------------------------------- the table

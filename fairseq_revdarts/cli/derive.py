@@ -2,15 +2,15 @@
 
 import argparse
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from ..architecture import derive_genotype, node_names
+from ..architecture import derive_genotype, family_probabilities, node_names
 from ..genotype import Genotype
 from ..search_checkpoint import load_search
-from ..search_space import CANDIDATES
+from ..search_space import CANDIDATES, family
 from .user_dir import add_user_dir
 
 SHOWN = 3
@@ -56,21 +56,44 @@ def average(searches: List[Dict[str, Any]], paths: List[str]) -> Dict[str, Any]:
     return {"pooling": first["pooling"], **means}
 
 
-def table(side: str, alpha: Tensor, chosen: Genotype) -> List[str]:
-    """For each node the leading operations with their probabilities; * marks the chosen one."""
+def chosen(genotype: Genotype, side: str, shape: Sequence[int]) -> List[str]:
+    """The operations of the searched nodes; `shape` is (s, searched splits, candidates)."""
+    return [name for layer in getattr(genotype, side) for name in layer[: shape[1]]]
+
+
+def table(nodes: List[str], probabilities: Dict[str, Tensor], winners: List[str]) -> List[str]:
+    """For each node the leading names with their probabilities; * marks the chosen one.
+
+    Args:
+        nodes: their names
+        probabilities: (nodes,) of each operation or family
+        winners: the chosen one of each node
+    """
     lines = []
-    winners = [name for layer in getattr(chosen, side) for name in layer[: alpha.size(1)]]
-    probabilities = alpha.softmax(dim=-1).flatten(0, 1)
-    for node, row, winner in zip(node_names(side, alpha.shape[:2]), probabilities, winners):
-        leading = [CANDIDATES[side][index] for index in row.argsort(descending=True)[:SHOWN]]
+    for index, (node, winner) in enumerate(zip(nodes, winners)):
+        row = {name: column[index].item() for name, column in probabilities.items()}
+        leading = sorted(row, key=row.get, reverse=True)[:SHOWN]
         if winner not in leading:
             leading.append(winner)
-        cells = (
-            f"{name + ('*' if name == winner else ''):18}{row[CANDIDATES[side].index(name)]:.3f}"
-            for name in leading
-        )
+        cells = (f"{name + ('*' if name == winner else ''):21}{row[name]:.3f}" for name in leading)
         lines.append(f"{node:13} " + "   ".join(cells))
     return lines
+
+
+def report(search: Dict[str, Any], genotype: Genotype, by_family: bool) -> None:
+    """Print the probabilities of operations, and of their families if these were chosen first."""
+    nodes = {side: node_names(side, search[side].shape[:2]) for side in CANDIDATES}
+    winners = {side: chosen(genotype, side, search[side].shape) for side in CANDIDATES}
+    if by_family:
+        print(f"{'node':13} leading families and their probabilities (* chosen)")
+        for side in CANDIDATES:
+            masses = family_probabilities(side, search[side].flatten(0, 1))
+            print("\n".join(table(nodes[side], masses, [family(name) for name in winners[side]])))
+        print()
+    print(f"{'node':13} leading operations and their probabilities (* chosen)")
+    for side in CANDIDATES:
+        columns = search[side].softmax(dim=-1).flatten(0, 1).unbind(dim=-1)
+        print("\n".join(table(nodes[side], dict(zip(CANDIDATES[side], columns)), winners[side])))
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
@@ -83,9 +106,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         genotype.save(args.output)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
-    print(f"{'node':13} leading operations and their probabilities (* chosen)")
-    for side in CANDIDATES:
-        print("\n".join(table(side, search[side], genotype)))
+    report(search, genotype, args.by_family)
     print(f"genotype written to {args.output}")
 
 
