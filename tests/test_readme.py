@@ -175,7 +175,7 @@ def test_multi30k_proof(multi30k, tmp_path):
     rows = re.findall(row, output, re.MULTILINE)
     assert {name for name, _ in rows} == {
         *("transformer", "random", "sampling"),
-        *("found", "families", "pooled"),
+        *("found", "families", "pooled", "untrained"),
     }
     for _, parameters in rows:
         assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000

@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
 done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-work=${WORK:-$here/work/$source_language-$target_language}
+work=${WORK:-$here/work/${work_prefix:-}$source_language-$target_language}
 
 copy_raw() { # from $data into $work/raw, under the names that the stages expect
     mkdir -p "$work/raw"

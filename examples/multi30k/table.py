@@ -22,21 +22,23 @@ def main() -> None:
     """Entry point."""
     work = Path(sys.argv[1])
     kinds: Dict[str, List[Dict[str, float]]] = defaultdict(list)
-    scored = sorted(work.glob("*-score.log"))
+    signatures = set()
+    scored = sorted(work.glob("*-score.done"))
     if not scored:
         sys.exit(f"{work}: no network scored there; proof.sh does it")
-    for score in scored:
-        run = score.name[: -len("-score.log")]
+    for done in scored:
+        run = done.name[: -len("-score.done")]
+        score, log = work / f"{run}-score.log", work / f"{run}.log"
+        signatures.add(re.search(r"signature: (\S+)", score.read_text(encoding="utf-8"))[1])
         kinds[re.match(r"[a-z]+", run).group()].append(
             {
                 "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
-                "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", work / f"{run}.log")[-1],
+                "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1],
                 "parameters": numbers(r"^parameters = ([\d,]+)", score)[-1],
-                "trained": statistics.median(numbers(r"wps[ =]([\d.]+)", work / f"{run}.log")),
+                "trained": statistics.median(numbers(r" train_inner .*wps=([\d.]+)", log)),
                 "decoded": numbers(r"([\d.]+) tokens/s", work / f"{run}-translate.log")[-1],
             }
         )
-    signature = re.search(r"signature: (\S+)", score.read_text(encoding="utf-8"))
     print(
         "| | runs | BLEU | deviation | least, most | validation loss (bits a token) | parameters "
         "| words/s, training | tokens/s, decoding |"
@@ -51,7 +53,7 @@ def main() -> None:
             f"| {mean(runs, 'parameters'):,.0f} | {mean(runs, 'trained'):,.0f} "
             f"| {mean(runs, 'decoded'):,.0f} |"
         )
-    print(f"\n{signature[1]}")
+    print("\n" + "\n".join(sorted(signatures)))
 
 
 def mean(runs: List[Dict[str, float]], name: str) -> float:
