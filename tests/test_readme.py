@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, PLUGIN, RETRAIN, read_log, run, train
+from conftest import CHECKOUT, PLUGIN, RETRAIN, TEST_SENTENCES, read_log, run, train
 
 from fairseq_revdarts.config import RevDartsTransformerConfig
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterionConfig
+from fairseq_revdarts.evolved_transformer import EvolvedTransformerConfig
 from fairseq_revdarts.search_config import BilevelSearchConfig
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -44,13 +45,17 @@ def shorter_commands(marker):
 
 
 def test_a_search_on_ones_own_data(raw, tmp_path):
-    shutil.copytree(raw / "pieces", tmp_path / "pieces")
-    for file in (tmp_path / "pieces").glob("*.fr"):
-        file.rename(file.with_suffix(".de"))
+    (tmp_path / "examples").symlink_to(CHECKOUT / "examples")
+    for folder in ("raw", "pieces"):
+        shutil.copytree(raw / folder, tmp_path / folder)
+        for file in (tmp_path / folder).glob("*.fr"):
+            file.rename(file.with_suffix(".de"))
     commands = shorter_commands("own-data")
     assert commands.count("fairseq-train") == 2 and "fairseq-generate" in commands
     output = run("bash", "-c", commands, cwd=tmp_path)
-    assert len(re.findall(r"^H-\d+\t", output, re.MULTILINE)) == 13
+    assert "BLEU = " in output and "signature: nrefs:1" in output
+    generated = (tmp_path / "generated").read_text()
+    assert len(re.findall(r"^H-\d+\t", generated, re.MULTILINE)) == TEST_SENTENCES
     for name in ("genotype.json", "search/search.jsonl", "found/checkpoint_last.pt"):
         assert (tmp_path / name).exists()
     (code,) = blocks_under("python", "python")
@@ -93,9 +98,10 @@ def command_flags(module):
 def test_the_table_of_flags_is_complete():
     """Flags that are there stand in the table, and those that stand there are there."""
     table = re.search(r"^## Flags$(.*?)^##", README, re.MULTILINE | re.DOTALL)[1]
-    network, search, criterion, derive, plot, profile, common = table.split("| **")[1:]
+    network, search, criterion, derive, plot, profile, evolved, common = table.split("| **")[1:]
     positions = {"--max-source-positions", "--max-target-positions"}  # the task's
     assert own_flags(RevDartsTransformerConfig) | positions == flags_in(network)
+    assert own_flags(EvolvedTransformerConfig) | positions == flags_in(evolved)
     assert own_flags(BilevelSearchConfig) == flags_in(search)
     assert own_flags(ReversibleSearchCriterionConfig) == flags_in(criterion)
     for name, rows in (("derive", derive), ("plot", plot), ("profile", profile)):
@@ -114,6 +120,28 @@ def test_every_script_in_the_readme_exists():
     assert {"examples/quickstart/run.sh", "tests/run.sh"} <= scripts
     for script in scripts:
         assert (CHECKOUT / script).exists(), script
+
+
+def test_every_file_of_the_package_stands_in_the_readme():
+    (table,) = re.findall(
+        r"^\| file of `fairseq_revdarts/` .*?\n\n", README, re.MULTILINE | re.DOTALL
+    )
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", table.split("\n", 1)[1]))
+    package = CHECKOUT / "fairseq_revdarts"
+    for file in package.rglob("*.py"):
+        name = file.relative_to(package).as_posix()
+        folder = name.split("/")[0] + "/"
+        assert file.name == "__init__.py" or {name, folder} & named, name
+    for name in named:
+        assert (package / name).exists(), name
+
+
+def test_every_anchor_and_genotype_in_the_readme_exists():
+    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= anchors
+    shipped = {file.stem for file in (CHECKOUT / "fairseq_revdarts/genotypes").glob("*.json")}
+    assert set(re.findall(r"`(?:--genotype )?(multi30k_\w+)`", README)) <= shipped
 
 
 def test_every_picture_in_the_readme_exists():
