@@ -190,17 +190,10 @@ def derive_cell(
         by_family: choose the family of most probability first, then its most probable operation
 
     Raises:
-        ValueError: no operation has a name in `exclude`, or all candidates do
+        ValueError: as `without`
     """
     candidates = CANDIDATES[side]
-    known = list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
-    unknown = sorted(set(exclude) - set(known))
-    if unknown:
-        raise ValueError(f"--exclude: no operation {unknown[0]!r}; they are {', '.join(known)}")
-    excluded = torch.tensor([name in exclude for name in candidates])
-    if excluded.all():
-        raise ValueError(f"--exclude: all {side} operations are excluded; leave at least one")
-    alpha = alpha.detach().cpu().masked_fill(excluded, -math.inf)
+    alpha = without(side, alpha, exclude)
     if by_family:
         masses = family_probabilities(side, alpha)
         members = torch.tensor([[family(name) == one for name in candidates] for one in masses])
@@ -210,6 +203,22 @@ def derive_cell(
         (*(candidates[winner] for winner in layer), *FIXED_LAST_OPERATION[side])
         for layer in alpha.argmax(dim=-1).tolist()
     )
+
+
+def without(side: str, alpha: Tensor, exclude: Sequence[str]) -> Tensor:
+    """A copy of `alpha` (s, searched splits, candidates), minus infinity where `exclude` says.
+
+    Raises:
+        ValueError: no operation has a name in `exclude`, or all candidates do
+    """
+    known = list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
+    unknown = sorted(set(exclude) - set(known))
+    if unknown:
+        raise ValueError(f"--exclude: no operation {unknown[0]!r}; they are {', '.join(known)}")
+    excluded = torch.tensor([name in exclude for name in CANDIDATES[side]])
+    if excluded.all():
+        raise ValueError(f"--exclude: all {side} operations are excluded; leave at least one")
+    return alpha.detach().cpu().masked_fill(excluded, -math.inf)
 
 
 def family_probabilities(side: str, alpha: Tensor) -> Dict[str, Tensor]:

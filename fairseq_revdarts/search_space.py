@@ -41,7 +41,7 @@ def searched_splits(side: str, splits: int) -> int:
 
 
 def family(operation: str) -> str:
-    """The family of a candidate operation; "other" if a user added it."""
+    """The family of a candidate operation, by its name; "other" if it is like none of these."""
     if operation in PARAMETER_FREE:
         return "parameter-free"
     if operation in ("glu", "ffn"):

@@ -3,8 +3,11 @@
 import ast
 import dataclasses
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -208,6 +211,33 @@ def test_multi30k_proof(multi30k, tmp_path):
     for _, parameters in rows:
         assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
     assert (tmp_path / "found-search-1/genotype.json").exists()
+
+
+@in_checkout
+def test_multi30k_proof_stops_with_all_that_it_started(multi30k, tmp_path):
+    environment = {**os.environ, **SMALL, "SEARCH_UPDATES": "10000", "WORK": str(tmp_path)}
+    script = CHECKOUT / "examples/multi30k/proof.sh"
+    process = subprocess.Popen(
+        ["bash", script, "--data", multi30k],
+        env={**environment, "JOBS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert any("transformer-1: == transformer-1: train" in line for line in process.stdout)
+        assert children(tmp_path)
+        process.send_signal(signal.SIGTERM)  # as Ctrl-C, which a test in the background cannot send
+        assert process.wait(60) == 130
+        process.stdout.read()  # ends when no process can write to it any more
+        assert not children(tmp_path)
+    finally:
+        subprocess.run(["pkill", "-f", str(tmp_path)], check=False)
+
+
+def children(folder):
+    """The processes whose command line names `folder`."""
+    return subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True).stdout
 
 
 def test_multi30k_says_where_the_files_are(tmp_path):

@@ -35,7 +35,9 @@ def main() -> None:
                 "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
                 "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1],
                 "parameters": numbers(r"^parameters = ([\d,]+)", score)[-1],
-                "trained": statistics.median(numbers(r" train_inner .*wps=([\d.]+)", log)),
+                "trained": statistics.median(
+                    numbers(r"\| train(?:_inner)? \| .*wps[ =]([\d.]+)", log)
+                ),
                 "decoded": numbers(r"([\d.]+) tokens/s", work / f"{run}-translate.log")[-1],
             }
         )

@@ -75,7 +75,7 @@ def main() -> None:
     figure, axes = canvas(2 * width + NODE_WIDTH + 4 * GAP, HEAD + layer_height(SPLITS) + 0.4)
     forward, node, inverse = GAP, 2 * GAP + width, 3 * GAP + width + NODE_WIDTH
     boxes = [Box(f"$G_{k}$", WHITE, f"G{k}") for k in range(1, SPLITS + 1)]
-    draw_panel(axes, forward, width, "forward", "k = 1, 2, 3")
+    draw_panel(axes, forward, width, "forward", "k = 1, 2, 3; what is pooled is normalised")
     draw_layer(axes, (forward, -HEAD), boxes, "pool")
     draw_panel(axes, node, NODE_WIDTH, "node of the supernet", "p = softmax of the node's alpha")
     draw_node(axes, node)

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..architecture import derive_genotype, family_probabilities, node_names
+from ..architecture import derive_genotype, family_probabilities, node_names, without
 from ..genotype import Genotype
 from ..search_checkpoint import load_search
 from ..search_space import CANDIDATES, family
@@ -27,7 +27,8 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--exclude",
-        default="",
+        type=lambda names: [name.strip() for name in names.split(",") if name.strip()],
+        default=[],
         metavar="OPERATIONS",
         help="take the best of the other operations, e.g. zero,identity",
     )
@@ -80,14 +81,16 @@ def table(nodes: List[str], probabilities: Dict[str, Tensor], winners: List[str]
     return lines
 
 
-def report(search: Dict[str, Any], genotype: Genotype, by_family: bool) -> None:
+def report(search: Dict[str, Any], genotype: Genotype, args: argparse.Namespace) -> None:
     """Print the probabilities of operations, and of their families if these were chosen first."""
     nodes = {side: node_names(side, search[side].shape[:2]) for side in CANDIDATES}
     winners = {side: chosen(genotype, side, search[side].shape) for side in CANDIDATES}
-    if by_family:
+    if args.by_family:
         print(f"{'node':13} leading families and their probabilities (* chosen)")
         for side in CANDIDATES:
-            masses = family_probabilities(side, search[side].flatten(0, 1))
+            masses = family_probabilities(
+                side, without(side, search[side], args.exclude).flatten(0, 1)
+            )
             print("\n".join(table(nodes[side], masses, [family(name) for name in winners[side]])))
         print()
     print(f"{'node':13} leading operations and their probabilities (* chosen)")
@@ -101,12 +104,11 @@ def main(arguments: Optional[List[str]] = None) -> None:
     args = parse_arguments(arguments)
     try:
         search = average([load_search(path) for path in args.checkpoints], args.checkpoints)
-        exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
-        genotype = derive_genotype(search, search["pooling"], exclude, args.by_family)
+        genotype = derive_genotype(search, search["pooling"], args.exclude, args.by_family)
         genotype.save(args.output)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
-    report(search, genotype, args.by_family)
+    report(search, genotype, args)
     print(f"genotype written to {args.output}")
 
 

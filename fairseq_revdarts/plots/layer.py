@@ -1,12 +1,13 @@
 """A multi-split reversible layer, drawn like a circuit. Lengths are in inches.
 
 Each part of the stream is a vertical rail. At split k a bus taps all other rails, which are X_j for
-j > k and already Y_j for j < k; what it gathers is pooled, goes through the operation of the split,
-and is added to rail k:
+j > k and already Y_j for j < k; what it gathers is pooled (by default also normalised), goes
+through the operation of the split, and is added to rail k:
 
     Y_k = X_k + G_k(pool(X_{k+1}, ..., X_n, Y_1, ..., Y_{k-1}))        k = 1..n
 
-The inverse starts from Y, goes from k = n down to 1, and subtracts.
+The inverse starts from Y, goes from k = n down to 1, and subtracts. Where everything lies is known
+beforehand: no general graph layout (graphviz) draws it as clearly.
 """
 
 import textwrap
