@@ -196,9 +196,9 @@ def derive_cell(
     alpha = without(side, alpha, exclude)
     if by_family:
         masses = family_probabilities(side, alpha)
-        members = torch.tensor([[family(name) == one for name in candidates] for one in masses])
         leading = torch.stack(list(masses.values())).argmax(dim=0)
-        alpha = alpha.masked_fill(~members[leading], -math.inf)
+        own = torch.tensor([list(masses).index(family(name)) for name in candidates])
+        alpha = alpha.masked_fill(own != leading.unsqueeze(-1), -math.inf)
     return tuple(
         (*(candidates[winner] for winner in layer), *FIXED_LAST_OPERATION[side])
         for layer in alpha.argmax(dim=-1).tolist()

@@ -21,6 +21,8 @@ SHIPPED = Path(__file__).parent / "genotypes"
 RANDOM = "random:"
 
 Cell = Tuple[Tuple[str, ...], ...]
+#: The operation of each searched node.
+Choices = Dict[str, str]
 
 
 class GenotypeError(ValueError):
@@ -88,6 +90,16 @@ class Genotype:
     def save(self, path: str) -> None:
         """Write the genotype to `path` atomically: a reader sees the old file or the new one."""
         write_atomically(path, self.to_json() + "\n")
+
+
+def choices(genotype: Genotype) -> Choices:
+    """The operation of each searched node; nodes are named as in search.jsonl."""
+    return {
+        f"{side}.{i}.{k}": name
+        for side in CANDIDATES
+        for i, layer in enumerate(getattr(genotype, side), start=1)
+        for k, name in enumerate(layer[: searched_splits(side, len(layer))], start=1)
+    }
 
 
 def load_genotype(name: str) -> Genotype:

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fairseq_revdarts.cli.plot import short_names
-from fairseq_revdarts.genotype import Genotype
-from fairseq_revdarts.plots.agreement import chance_distance, choices, distance, draw_agreement
+from fairseq_revdarts.genotype import Genotype, choices
+from fairseq_revdarts.plots.agreement import chance_distance, distance, draw_agreement
 from fairseq_revdarts.plots.cell import draw_genotype
 from fairseq_revdarts.plots.layer import BOX_HEIGHT, BOX_WIDTH
 from fairseq_revdarts.plots.search import POINTS, draw_search, smooth, thin

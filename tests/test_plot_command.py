@@ -8,8 +8,7 @@ from helpers import TYPICAL
 from test_plot import SIGNATURES, search_log, searched, texts, winners, write_log
 
 from fairseq_revdarts.cli.plot import main
-from fairseq_revdarts.genotype import load_genotype
-from fairseq_revdarts.plots.agreement import choices
+from fairseq_revdarts.genotype import choices, load_genotype
 from fairseq_revdarts.plots.style import label
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor
 
 from ..architecture import derive_genotype, family_probabilities, node_names, without
-from ..genotype import Genotype
+from ..genotype import Genotype, choices
 from ..search_checkpoint import load_search
 from ..search_space import CANDIDATES, family
 from .user_dir import add_user_dir
@@ -57,21 +57,15 @@ def average(searches: List[Dict[str, Any]], paths: List[str]) -> Dict[str, Any]:
     return {"pooling": first["pooling"], **means}
 
 
-def chosen(genotype: Genotype, side: str, shape: Sequence[int]) -> List[str]:
-    """The operations of the searched nodes; `shape` is (s, searched splits, candidates)."""
-    return [name for layer in getattr(genotype, side) for name in layer[: shape[1]]]
-
-
-def table(nodes: List[str], probabilities: Dict[str, Tensor], winners: List[str]) -> List[str]:
+def table(winners: Dict[str, str], probabilities: Dict[str, Tensor]) -> List[str]:
     """For each node the leading names with their probabilities; * marks the chosen one.
 
     Args:
-        nodes: their names
+        winners: what was chosen in each node
         probabilities: (nodes,) of each operation or family
-        winners: the chosen one of each node
     """
     lines = []
-    for index, (node, winner) in enumerate(zip(nodes, winners)):
+    for index, (node, winner) in enumerate(winners.items()):
         row = {name: column[index].item() for name, column in probabilities.items()}
         leading = sorted(row, key=row.get, reverse=True)[:SHOWN]
         if winner not in leading:
@@ -83,20 +77,20 @@ def table(nodes: List[str], probabilities: Dict[str, Tensor], winners: List[str]
 
 def report(search: Dict[str, Any], genotype: Genotype, args: argparse.Namespace) -> None:
     """Print the probabilities of operations, and of their families if these were chosen first."""
+    chosen = choices(genotype)
     nodes = {side: node_names(side, search[side].shape[:2]) for side in CANDIDATES}
-    winners = {side: chosen(genotype, side, search[side].shape) for side in CANDIDATES}
     if args.by_family:
         print(f"{'node':13} leading families and their probabilities (* chosen)")
         for side in CANDIDATES:
-            masses = family_probabilities(
-                side, without(side, search[side], args.exclude).flatten(0, 1)
-            )
-            print("\n".join(table(nodes[side], masses, [family(name) for name in winners[side]])))
+            alpha = without(side, search[side], args.exclude).flatten(0, 1)
+            winners = {node: family(chosen[node]) for node in nodes[side]}
+            print("\n".join(table(winners, family_probabilities(side, alpha))))
         print()
     print(f"{'node':13} leading operations and their probabilities (* chosen)")
     for side in CANDIDATES:
         columns = search[side].softmax(dim=-1).flatten(0, 1).unbind(dim=-1)
-        print("\n".join(table(nodes[side], dict(zip(CANDIDATES[side], columns)), winners[side])))
+        winners = {node: chosen[node] for node in nodes[side]}
+        print("\n".join(table(winners, dict(zip(CANDIDATES[side], columns)))))
 
 
 def main(arguments: Optional[List[str]] = None) -> None:

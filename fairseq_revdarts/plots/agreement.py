@@ -1,15 +1,15 @@
 """The picture of several searches: what each chose in every node, and how far they agree."""
 
 from collections import Counter
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..genotype import Genotype
-from ..search_space import CANDIDATES, family, searched_splits
+from ..genotype import Choices, Genotype, choices
+from ..search_space import CANDIDATES, family
 from .style import INK, PALE_INK, colour, family_legend, label, tint
 
 CELL_WIDTH, CELL_HEIGHT, BARS_WIDTH, SQUARE, MARGIN = 1.0, 0.3, 1.2, 0.45, 1.2
@@ -19,20 +19,8 @@ LABEL_WIDTH, NAME_WIDTH = 16, 14
 DARK = 0.55
 TITLE = {"fontsize": 9, "fontweight": "bold", "pad": 8}
 
-#: The operation of each searched node.
-Choices = Dict[str, str]
 #: Every node's probabilities at the end of a search; None if no log of it is there.
 Probabilities = Optional[Mapping[str, Mapping[str, float]]]
-
-
-def choices(genotype: Genotype) -> Choices:
-    """The operation of each searched node; nodes are named as in search.jsonl."""
-    return {
-        f"{side}.{i}.{k}": name
-        for side in CANDIDATES
-        for i, layer in enumerate(getattr(genotype, side), start=1)
-        for k, name in enumerate(layer[: searched_splits(side, len(layer))], start=1)
-    }
 
 
 def distance(first: Choices, second: Choices) -> float:
