@@ -8,7 +8,7 @@ import argparse
 
 import torch
 
-from fairseq_revdarts.transformer_size import HEADS, transformer_flags
+from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
 
 
 def main() -> None:

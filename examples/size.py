@@ -12,9 +12,9 @@ from typing import Iterator
 import torch
 from fairseq.data import Dictionary
 
-from fairseq_revdarts.config import RevDartsTransformerConfig
-from fairseq_revdarts.model import RevDartsTransformerModel
-from fairseq_revdarts.transformer_size import HEADS, transformer_flags
+from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
+from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
+from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
 
 
 def count(genotype: str, dictionary: Dictionary, layers: int, hidden_size: int, width: int) -> int:

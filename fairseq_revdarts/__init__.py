@@ -9,10 +9,10 @@ bilevel_search and the criterion reversible_search. Candidate operations of one'
 import torch as _torch
 
 from .criterions import reversible_search as _reversible_search  # noqa: F401
-from .evolved_transformer import EvolvedTransformerModel as EvolvedTransformerModel
-from .model import RevDartsTransformerModel as RevDartsTransformerModel
+from .models.evolved_transformer.model import EvolvedTransformerModel as EvolvedTransformerModel
+from .models.revdarts_transformer.model import RevDartsTransformerModel as RevDartsTransformerModel
 from .registry import register_operation as register_operation
-from .safe_globals import SAFE_GLOBALS as _SAFE_GLOBALS
 from .tasks import bilevel_search as _bilevel_search  # noqa: F401
+from .utils.safe_globals import SAFE_GLOBALS as _SAFE_GLOBALS
 
 _torch.serialization.add_safe_globals(_SAFE_GLOBALS)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from .files import write_atomically
 from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, searched_splits
+from .utils.files import write_atomically
 
 FORMAT = "revdarts-genotype"
 VERSION = 1
@@ -92,7 +92,7 @@ class Genotype:
         write_atomically(path, self.to_json() + "\n")
 
 
-def choices(genotype: Genotype) -> Choices:
+def operations_by_node(genotype: Genotype) -> Choices:
     """The operation of each searched node; nodes are named as in search.jsonl."""
     return {
         f"{side}.{i}.{k}": name

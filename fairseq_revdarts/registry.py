@@ -1,13 +1,16 @@
-"""Candidate operations of one's own, from a package given as --user-dir."""
+"""The candidate operations by name, and the decorator that adds one from a --user-dir package."""
 
-from typing import Callable, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 from torch import nn
 
-from .operations import OPERATIONS, OperationSettings, Residual
 from .search_space import CANDIDATES
 
-OperationClass = Callable[[OperationSettings], nn.Module]
+#: Builds a module from the settings of modules/context.py, `OperationSettings`.
+OperationClass = Callable[[Any], nn.Module]
+
+#: The operations that this package computes itself are added by modules/operations.py.
+OPERATIONS: Dict[str, OperationClass] = {}
 
 
 def register_operation(
@@ -15,23 +18,24 @@ def register_operation(
 ) -> Callable[[OperationClass], OperationClass]:
     """Decorator: makes a class a candidate operation of every searched node.
 
-    The class is built from an `OperationSettings`; its forward(h, context) maps h of shape
-    (T, B, C) to the same shape and is wrapped as LayerNorm(h + dropout(forward(h, context))), as
-    all candidates with weights are. As operations.py's own, it keeps padded positions from real
-    ones, in the decoder it looks at no later position and decodes incrementally, and computed again
-    with the same dropout masks it gives the same: no batch statistics.
+    The class is built from an `OperationSettings`. Its forward(h, context) maps h of shape
+    (T, B, C) to the same shape, and is wrapped as LayerNorm(h + dropout(forward(h, context))), as
+    all candidates with weights are. Like the operations of this package, it keeps padded positions
+    from real ones, looks at no later position in the decoder, and decodes incrementally. Evaluated
+    again with the same dropout masks it must give the same output: no batch statistics.
 
     Args:
-        name: as it stands in genotypes, logs and pictures
+        name: the name in genotypes, logs and pictures
         sides: "encoder", "decoder" or both
 
     Raises:
         ValueError: the name is taken or no identifier, or a side is unknown
     """
-    if name in OPERATIONS or not name.isidentifier():
+    taken = list(dict.fromkeys(known for names in CANDIDATES.values() for known in names))
+    if name in taken or not name.isidentifier():
         raise ValueError(
             f"register_operation {name!r}: an identifier is needed that is not one of "
-            f"{', '.join(OPERATIONS)}"
+            f"{', '.join(taken)}"
         )
     known = ", ".join(CANDIDATES)
     if not sides or isinstance(sides, str) or not set(sides) <= set(CANDIDATES):
@@ -40,7 +44,7 @@ def register_operation(
         )
 
     def register(operation: OperationClass) -> OperationClass:
-        OPERATIONS[name] = lambda settings: Residual(operation(settings), settings)
+        OPERATIONS[name] = operation
         for side in sides:
             CANDIDATES[side] += (name,)
         return operation

@@ -8,12 +8,13 @@ import torch
 from fairseq.data import Dictionary
 from hypothesis import strategies as st
 
-from fairseq_revdarts.config import RevDartsTransformerConfig
-from fairseq_revdarts.context import Context, OperationSettings
 from fairseq_revdarts.genotype import Genotype
-from fairseq_revdarts.layers import ReversibleLayer, ReversibleStack
-from fairseq_revdarts.memory import LiveMemory
-from fairseq_revdarts.model import RevDartsTransformerModel
+from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
+from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
+from fairseq_revdarts.modules.context import Context, OperationSettings
+from fairseq_revdarts.modules.reversible_layer import ReversibleLayer
+from fairseq_revdarts.modules.reversible_stack import ReversibleStack
+from fairseq_revdarts.profiling.live_memory import LiveMemory
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION, POOLINGS
 
 HEADS = 2
@@ -162,3 +163,22 @@ def pad(tokens, length, left):
     """`tokens` (1, T) padded to `length`."""
     pads = torch.full((1, length - tokens.size(1)), PAD)
     return torch.cat([pads, tokens] if left else [tokens, pads], dim=1)
+
+
+def copy_weights(supernet, derived, genotype):
+    """Give `derived` the weights of the operations that the genotype chose."""
+    rest = {k: v for k, v in supernet.state_dict().items() if "architecture" not in k}
+    derived.load_state_dict({**derived.state_dict(), **outside_stacks(rest)})
+    for side in CANDIDATES:
+        cell = getattr(genotype, side)
+        pairs = zip(getattr(supernet, side).stack.layers, getattr(derived, side).stack.layers)
+        for number, (mixed, chosen) in enumerate(pairs):
+            for split, (from_node, to_node) in enumerate(zip(mixed.nodes, chosen.nodes)):
+                name = cell[number % len(cell)][split]
+                assert to_node.names == (name,)
+                source = from_node.candidates[from_node.names.index(name)]
+                to_node.candidates[0].load_state_dict(source.state_dict())
+
+
+def outside_stacks(state):
+    return {name: value for name, value in state.items() if ".stack." not in name}

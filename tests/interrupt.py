@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import SEARCH
 from processes import start
+from running import SEARCH
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
-from fairseq_revdarts.search_log import read_search_log
+from fairseq_revdarts.search.log import read_search_log
 
 FLAGS = [
     *SEARCH,

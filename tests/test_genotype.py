@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from genotype_files import DOCUMENTED, documented, moderate
 from helpers import genotypes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,18 +12,6 @@ from fairseq_revdarts import genotype as module
 from fairseq_revdarts.genotype import Genotype, GenotypeError, load_genotype
 from fairseq_revdarts.search_space import CANDIDATES
 
-#: The example of the documentation: files like it must stay readable.
-DOCUMENTED = """
-{"format": "revdarts-genotype", "version": 1, "pooling": "max",
- "encoder": [["ffn", "self_attention"], ["conv_3", "dynamic_conv_7"]],
- "decoder": [["ffn", "self_attention", "cross_attention"],
-             ["glu", "cross_attention", "cross_attention"]]}
-"""
-NO_SUCH_FILE = "no/such/genotype.json"
-
-moderate = settings(deadline=None, max_examples=100)
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -30,11 +19,6 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-
-
-def documented(**fields):
-    """The documented genotype as a dict, with some fields replaced."""
-    return {**json.loads(DOCUMENTED), **fields}
 
 
 def flaw(content):

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from genotype_files import DOCUMENTED, NO_SUCH_FILE, documented, moderate
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_genotype import DOCUMENTED, NO_SUCH_FILE, documented, moderate
 
 from fairseq_revdarts import genotype as module
 from fairseq_revdarts.genotype import Genotype, GenotypeError, load_genotype

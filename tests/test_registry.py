@@ -7,7 +7,9 @@ import torch
 from helpers import build_model, settings
 
 from fairseq_revdarts import register_operation
-from fairseq_revdarts.operations import OPERATIONS, Context, GatedLinearUnit
+from fairseq_revdarts.modules.context import Context
+from fairseq_revdarts.modules.operations import GatedLinearUnit, build_operation
+from fairseq_revdarts.registry import OPERATIONS
 from fairseq_revdarts.search_space import CANDIDATES
 
 
@@ -27,9 +29,9 @@ def test_an_operation_is_a_candidate_and_wrapped_as_the_others():
     model = build_model()
     assert model.architecture.encoder.size(-1) == 14 and model.architecture.decoder.size(-1) == 15
     torch.manual_seed(0)
-    mine = OPERATIONS["mine"](settings("encoder"))
+    mine = build_operation("mine", settings("encoder"))
     torch.manual_seed(0)
-    glu = OPERATIONS["glu"](settings("encoder"))
+    glu = build_operation("glu", settings("encoder"))
     h = torch.randn(5, 2, 8)
     assert torch.equal(mine(h, Context()), glu(h, Context()))
 

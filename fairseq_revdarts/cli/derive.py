@@ -1,26 +1,41 @@
 """`revdarts-derive`: the genotype that a search has found, from its checkpoints."""
 
 import argparse
+import math
 import sys
-from typing import Any, Dict, List, Optional
+from pathlib import Path
+from statistics import mean
+from typing import Dict, List, Mapping, Optional
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from ..architecture import derive_genotype, family_probabilities, node_names, without
-from ..genotype import Genotype, choices
-from ..search_checkpoint import load_search
+from ..derivation import (
+    Row,
+    derive_genotype,
+    entropy,
+    family_probabilities,
+    mask_excluded,
+    rows_by_node,
+    softmax,
+)
+from ..genotype import Genotype, operations_by_node
+from ..search.checkpoint import SavedSearch, load_search
 from ..search_space import CANDIDATES, family
 from .user_dir import add_user_dir
 
 SHOWN = 3
+LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
 def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="revdarts-derive", description=__doc__)
     parser.add_argument(
-        "checkpoints", nargs="+", metavar="CHECKPOINT", help="of a search; alpha is averaged"
+        "checkpoints",
+        nargs="+",
+        metavar="SEARCH",
+        help=f"a search's checkpoint, or its folder for {LAST_CHECKPOINT}; alpha is averaged over "
+        "several",
     )
     parser.add_argument(
         "-o", "--output", default="genotype.json", help="genotype file (default: %(default)s)"
@@ -30,75 +45,86 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         type=lambda names: [name.strip() for name in names.split(",") if name.strip()],
         default=[],
         metavar="OPERATIONS",
-        help="take the best of the other operations, e.g. zero,identity",
+        help="take the best of the other operations, e.g. zero,identity (default: none)",
     )
     parser.add_argument(
         "--by-family",
         action="store_true",
-        help="take the family of operations with most probability, and its most probable operation",
+        help="take the most probable family of operations, and its most probable operation",
     )
     add_user_dir(parser)
     return parser.parse_args(arguments)
 
 
-def average(searches: List[Dict[str, Any]], paths: List[str]) -> Dict[str, Any]:
+def checkpoint_in(path: str) -> str:
+    """The checkpoint that `path` names: a file, or the last one in a search's folder."""
+    return str(Path(path) / LAST_CHECKPOINT) if Path(path).is_dir() else path
+
+
+def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
     """The mean alpha of several checkpoints of the same search space."""
     first = searches[0]
     for search, path in zip(searches, paths):
-        same = search["pooling"] == first["pooling"] and all(
-            search[side].shape == first[side].shape for side in CANDIDATES
-        )
-        if not same:
+        if search.pooling != first.pooling or search.shapes() != first.shapes():
             raise ValueError(
-                f"{path}: another search space than {paths[0]}'s; --cell-layers, splits and "
+                f"{path}: another search space than that of {paths[0]}; --cell-layers, splits and "
                 "--pooling must agree for an average"
             )
-    means = {side: torch.stack([s[side] for s in searches]).mean(dim=0) for side in CANDIDATES}
-    return {"pooling": first["pooling"], **means}
+    means = {
+        side: np.mean([search.alphas[side] for search in searches], axis=0).tolist()
+        for side in CANDIDATES
+    }
+    return SavedSearch(first.pooling, means)
 
 
-def table(winners: Dict[str, str], probabilities: Dict[str, Tensor]) -> List[str]:
-    """For each node the leading names with their probabilities; * marks the chosen one.
-
-    Args:
-        winners: what was chosen in each node
-        probabilities: (nodes,) of each operation or family
-    """
-    lines = []
-    for index, (node, winner) in enumerate(winners.items()):
-        row = {name: column[index].item() for name, column in probabilities.items()}
-        leading = sorted(row, key=row.get, reverse=True)[:SHOWN]
-        if winner not in leading:
-            leading.append(winner)
-        cells = (f"{name + ('*' if name == winner else ''):21}{row[name]:.3f}" for name in leading)
-        lines.append(f"{node:13} " + "   ".join(cells))
-    return lines
+def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
+    """A node's leading names with their probabilities; * marks the chosen one."""
+    leading = sorted(probabilities, key=probabilities.get, reverse=True)[:SHOWN]
+    if winner not in leading:
+        leading.append(winner)
+    cells = [
+        f"{name + ('*' if name == winner else ''):21}{probabilities[name]:.3f}" for name in leading
+    ]
+    return f"{node:13} " + "   ".join(cells)
 
 
-def report(search: Dict[str, Any], genotype: Genotype, args: argparse.Namespace) -> None:
+def report(search: SavedSearch, genotype: Genotype, args: argparse.Namespace) -> None:
     """Print the probabilities of operations, and of their families if these were chosen first."""
-    chosen = choices(genotype)
-    nodes = {side: node_names(side, search[side].shape[:2]) for side in CANDIDATES}
+    chosen = operations_by_node(genotype)
     if args.by_family:
         print(f"{'node':13} leading families and their probabilities (* chosen)")
         for side in CANDIDATES:
-            alpha = without(side, search[side], args.exclude).flatten(0, 1)
-            winners = {node: family(chosen[node]) for node in nodes[side]}
-            print("\n".join(table(winners, family_probabilities(side, alpha))))
+            table = mask_excluded(side, search.alphas[side], args.exclude)
+            for node, row in rows_by_node(side, table).items():
+                print(line(node, family(chosen[node]), family_probabilities(side, row)))
         print()
     print(f"{'node':13} leading operations and their probabilities (* chosen)")
-    for side in CANDIDATES:
-        columns = search[side].softmax(dim=-1).flatten(0, 1).unbind(dim=-1)
-        winners = {node: chosen[node] for node in nodes[side]}
-        print("\n".join(table(winners, dict(zip(CANDIDATES[side], columns)))))
+    for side, names in CANDIDATES.items():
+        rows: Dict[str, Row] = rows_by_node(side, search.alphas[side])
+        for node, row in rows.items():
+            print(line(node, chosen[node], dict(zip(names, softmax(row)))))
+    print()
+    for side, names in CANDIDATES.items():
+        print(decidedness(side, len(names), list(rows_by_node(side, search.alphas[side]).values())))
+
+
+def decidedness(side: str, candidates: int, rows: List[Row]) -> str:
+    """How far the probabilities of a side's nodes are from uniform."""
+    average_entropy = mean(entropy(softmax(row)) for row in rows)
+    uniform = math.log(candidates)
+    return (
+        f"{side}: entropy {average_entropy:.2f} nats, {100 * average_entropy / uniform:.0f} % of "
+        f"uniform; each of {candidates} candidates has {1 / candidates:.3f} if uniform"
+    )
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
     """Entry point."""
     args = parse_arguments(arguments)
+    paths = [checkpoint_in(path) for path in args.checkpoints]
     try:
-        search = average([load_search(path) for path in args.checkpoints], args.checkpoints)
-        genotype = derive_genotype(search, search["pooling"], args.exclude, args.by_family)
+        search = average([load_search(path) for path in paths], paths)
+        genotype = derive_genotype(search.alphas, search.pooling, args.exclude, args.by_family)
         genotype.save(args.output)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")

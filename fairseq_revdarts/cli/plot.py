@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 
-from ..architecture import derive_genotype
+from ..derivation import derive_genotype
 from ..genotype import Genotype, GenotypeError, load_genotype
-from ..search_checkpoint import load_checkpoint, search_of
-from ..search_log import read_search_log
+from ..search.checkpoint import load_checkpoint, search_of
+from ..search.log import read_search_log
 from .user_dir import add_user_dir
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _of_checkpoint(path: str) -> Genotype:
     if genotype is not None:
         return load_genotype(genotype)
     search = search_of(checkpoint, path)
-    return derive_genotype(search, search["pooling"])
+    return derive_genotype(search.alphas, search.pooling)
 
 
 def read_log(folder: str) -> List[Dict[str, Any]]:

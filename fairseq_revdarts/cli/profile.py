@@ -17,8 +17,8 @@ from typing import Any, Dict, List, Optional
 import fairseq
 import torch
 
-from ..config import BACKPROP_MODES, genotype_argument
-from ..profiling import (
+from ..models.revdarts_transformer.config import BACKPROP_MODES, genotype_argument
+from ..profiling.measure import (
     DTYPES,
     Steps,
     Workload,

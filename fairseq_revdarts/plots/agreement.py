@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..genotype import Choices, Genotype, choices
+from ..genotype import Choices, Genotype, operations_by_node
 from ..search_space import CANDIDATES, family
 from .style import INK, PALE_INK, colour, family_legend, label, tint
 
@@ -45,7 +45,7 @@ def draw_agreement(
     Raises:
         ValueError: the genotypes have other nodes
     """
-    found = {name: choices(genotype) for name, genotype in genotypes.items()}
+    found = {name: operations_by_node(genotype) for name, genotype in genotypes.items()}
     first, *others = found
     for name in others:
         if list(found[name]) != list(found[first]):

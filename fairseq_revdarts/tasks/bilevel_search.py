@@ -12,27 +12,27 @@ from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
 from torch import nn
 
-from ..bilevel import (
-    LevelLoss,
+from ..data.divided import AlphaBatches
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..search.bilevel import (
     alpha_gradients,
     alpha_optimizer,
     find_non_finite,
-    step,
+    step_alpha,
 )
-from ..data import AlphaBatches
-from ..interruption import prepare_for_interruption
-from ..model import RevDartsTransformerModel
-from ..processes import check_processes, is_master, sum_over_processes
-from ..sampling import (
+from ..search.checkpoint import begins_anew, check_restored
+from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
+from ..search.level_loss import LevelLoss
+from ..search.monitor import SearchMonitor
+from ..search.processes import check_processes, is_master, sum_over_processes
+from ..search.sampling import (
     PATH_BATCHES,
     forget_gradients_beside,
     mark_best_path,
-    only,
     random_path,
+    restricted_to,
 )
-from ..search_checkpoint import begins_anew, check_restored
-from ..search_config import BilevelSearchConfig, check_search_flags, parse_betas
-from ..search_monitor import SearchMonitor
+from ..utils.interruption import prepare_for_interruption
 from .divided_translation import DividedTranslationTask
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class BilevelSearchTask(DividedTranslationTask):
         monitor, update = self._monitor, update_num + 1
         if self._adam is None:
             self._start(optimizer, update_num)
-        monitor.expect_theta(update, self._micro_batches(), self._scaler)
+        monitor.begin_micro_batch(update, self._micro_batches(), self._scaler)
         with self._path(update_num):
             try:
                 loss, sample_size, logging_output = super().train_step(
@@ -182,7 +182,7 @@ class BilevelSearchTask(DividedTranslationTask):
         """Within it the supernet is one random path, if the search samples."""
         if not self._samples:
             return nullcontext()
-        return only(self._model, random_path(self._model, self.cfg.seed, name))
+        return restricted_to(self._model, random_path(self._model, self.cfg.seed, name))
 
     def _micro_batches(self) -> int:
         """Of the update that is computed: the last of an epoch may have fewer than others."""
@@ -227,7 +227,7 @@ class BilevelSearchTask(DividedTranslationTask):
         )
         before = architecture.genotype()
         try:
-            step(self._adam, architecture.alphas(), gradients, alpha_loss)
+            step_alpha(self._adam, architecture.alphas(), gradients, alpha_loss)
         except FloatingPointError as error:
             if scaler is None:
                 find_non_finite(self._model, self._criterion, batches)

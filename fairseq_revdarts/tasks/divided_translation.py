@@ -6,8 +6,8 @@ from typing import Any, Dict, Optional
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.tasks.translation import TranslationTask
 
-from ..data import Share, divide
-from ..search_config import BilevelSearchConfig
+from ..data.divided import Share, divide
+from ..search.config import BilevelSearchConfig
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,267 @@
+"""Configuration of the model `revdarts_transformer`: flags, named architectures, validation."""
+
+import argparse
+import logging
+import random
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import II
+
+from ...genotype import (
+    RANDOM,
+    Genotype,
+    GenotypeError,
+    load_genotype,
+    random_genotype,
+    random_seed,
+)
+from ...search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS
+
+logger = logging.getLogger(__name__)
+
+NODE_INPUTS = ("normalized", "pooled")
+BACKPROP_MODES = ("reconstruct", "checkpoint", "store")
+
+
+@dataclass
+class RevDartsTransformerConfig(FairseqDataclass):
+    """Flags of `--arch revdarts_transformer`; the defaults are the paper's base."""
+
+    genotype: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "architecture to build: a genotype file, the name of one that ships with the "
+            "package, or random:SEED for a random one with the flags' splits, cell layers and "
+            "pooling; without it the model is the supernet of the search"
+        },
+    )
+    encoder_layers: int = field(
+        default=12, metadata={"help": "encoder layers, a multiple of --cell-layers"}
+    )
+    decoder_layers: int = field(
+        default=12, metadata={"help": "decoder layers, a multiple of --cell-layers"}
+    )
+    cell_layers: int = field(
+        default=2,
+        metadata={"help": "consecutive layers with an architecture of their own, repeated"},
+    )
+    encoder_splits: int = field(
+        default=2, metadata={"help": "parts of an encoder layer, all searched"}
+    )
+    decoder_splits: int = field(
+        default=3,
+        metadata={"help": "parts of a decoder layer; the last is always cross-attention"},
+    )
+    pooling: ChoiceEnum(POOLINGS) = field(
+        default="max", metadata={"help": "how a node's inputs become one"}
+    )
+    node_input: ChoiceEnum(NODE_INPUTS) = field(
+        default="normalized",
+        metadata={
+            "help": "what a node reads: its pooled inputs normalized (LayerNorm without weights), "
+            "or pooled alone"
+        },
+    )
+    embed_dim: int = field(
+        default=256, metadata={"help": "e: width of the (factorised) embeddings"}
+    )
+    hidden_size: int = field(
+        default=960,
+        metadata={"help": "d: width of the stream, a multiple of splits times attention heads"},
+    )
+    ffn_embed_dim: int = field(
+        default=1440, metadata={"help": "inner width of the candidate ffn, in every split"}
+    )
+    attention_heads: int = field(
+        default=8, metadata={"help": "heads of attention and of dynamic convolutions"}
+    )
+    dropout: float = field(default=0.1, metadata={"help": "dropout probability"})
+    attention_dropout: float = field(
+        default=0.0, metadata={"help": "dropout probability for attention weights"}
+    )
+    activation_dropout: float = field(
+        default=0.0, metadata={"help": "dropout probability after the activation in the ffn"}
+    )
+    share_decoder_input_output_embed: bool = field(
+        default=False, metadata={"help": "share decoder input and output embeddings"}
+    )
+    share_all_embeddings: bool = field(
+        default=False,
+        metadata={
+            "help": "share encoder, decoder and output embeddings (requires a shared dictionary)"
+        },
+    )
+    backprop: Optional[ChoiceEnum(BACKPROP_MODES)] = field(
+        default=None,
+        metadata={
+            "help": "reconstruct: store only the last layer's outputs; checkpoint: activation "
+            "checkpointing, a layer at a time; store: plain backpropagation. The gradients are "
+            "the same (default: reconstruct for a supernet, store for a genotype)"
+        },
+    )
+    max_source_positions: int = II("task.max_source_positions")
+    max_target_positions: int = II("task.max_target_positions")
+
+
+#: What the named architectures change in the base.
+NAMED_ARCHITECTURES: Dict[str, Dict[str, Any]] = {
+    "revdarts_transformer_big": {
+        "embed_dim": 512,
+        "hidden_size": 1824,
+        "ffn_embed_dim": 2736,
+        "dropout": 0.3,
+    },
+    "revdarts_transformer_tiny": {
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "embed_dim": 64,
+        "hidden_size": 96,
+        "ffn_embed_dim": 144,
+        "attention_heads": 4,
+    },
+}
+
+
+def genotype_argument(name: str) -> str:
+    """argparse type of --genotype: turns what is named into the genotype's JSON.
+
+    So the configuration, and with it the checkpoint, holds the architecture and not a path. A
+    random one waits for the other flags.
+    """
+    try:
+        if name.startswith(RANDOM):
+            random_seed(name)
+            return name
+        return load_genotype(name).to_json()
+    except GenotypeError as error:
+        # argparse puts the flag's name before the message
+        message = str(error).replace("--genotype ", "", 1)
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def chosen_genotype(cfg: RevDartsTransformerConfig) -> Optional[Genotype]:
+    """The genotype that `cfg` names, or None for a supernet. Raises a ValueError."""
+    if cfg.genotype is None or not cfg.genotype.startswith(RANDOM):
+        return None if cfg.genotype is None else load_genotype(cfg.genotype)
+    _check_flags(cfg)
+    splits = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits}
+    generator = random.Random(random_seed(cfg.genotype))
+    return random_genotype(generator, str(cfg.pooling), cfg.cell_layers, splits)
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What encoder and decoder are made of, from the flags or from the genotype.
+
+    Args:
+        operations: for each side, for each layer of the cell, the candidates of each split's node
+        pooling: "max" or "avg"
+        searched: True for a supernet
+    """
+
+    operations: Dict[str, List[List[Tuple[str, ...]]]]
+    pooling: str
+    searched: bool
+
+    @classmethod
+    def of_supernet(cls, cfg: RevDartsTransformerConfig) -> "NetworkShape":
+        """Every candidate in every searched node."""
+        operations = {
+            side: [_supernet_layer(side, splits)] * cfg.cell_layers
+            for side, splits in (("encoder", cfg.encoder_splits), ("decoder", cfg.decoder_splits))
+        }
+        return cls(operations, str(cfg.pooling), searched=True)
+
+    @classmethod
+    def of_genotype(cls, genotype: Genotype) -> "NetworkShape":
+        """The genotype's operation in every node."""
+        operations = {
+            side: [[(name,) for name in layer] for layer in getattr(genotype, side)]
+            for side in CANDIDATES
+        }
+        return cls(operations, genotype.pooling, searched=False)
+
+    def splits(self, side: str) -> int:
+        """Parts of a layer of `side`."""
+        return len(self.operations[side][0])
+
+    @property
+    def cell_layers(self) -> int:
+        """s: layers with an architecture of their own."""
+        return len(self.operations["encoder"])
+
+
+def _supernet_layer(side: str, splits: int) -> List[Tuple[str, ...]]:
+    fixed = [(name,) for name in FIXED_LAST_OPERATION[side]]
+    return [CANDIDATES[side]] * (splits - len(fixed)) + fixed
+
+
+def network_shape(cfg: RevDartsTransformerConfig) -> NetworkShape:
+    """The shape that `cfg` asks for, validated.
+
+    Raises:
+        ValueError: a flag that does not fit; names the flag, its value and what would be right
+    """
+    genotype = chosen_genotype(cfg)
+    if genotype is None:
+        _check_flags(cfg)
+        shape = NetworkShape.of_supernet(cfg)
+    else:
+        shape = NetworkShape.of_genotype(genotype)
+        _log_differences(cfg, shape)
+    _check_sizes(cfg, shape)
+    return shape
+
+
+def _check_flags(cfg: RevDartsTransformerConfig) -> None:
+    for flag, least in (("cell_layers", 1), ("encoder_splits", 2), ("decoder_splits", 2)):
+        value = getattr(cfg, flag)
+        if value < least:
+            raise ValueError(f"{_name(flag)} {value}: at least {least} is needed")
+
+
+def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
+    source = "the genotype's cell layers" if cfg.genotype else "--cell-layers"
+    for side in CANDIDATES:
+        flag = f"{side}_layers"
+        layers, splits = getattr(cfg, flag), shape.splits(side)
+        if layers < 1 or layers % shape.cell_layers:
+            raise ValueError(
+                f"{_name(flag)} {layers}: not a positive multiple of {shape.cell_layers} ({source})"
+            )
+        if cfg.hidden_size < 1 or cfg.hidden_size % splits:
+            raise ValueError(
+                f"--hidden-size {cfg.hidden_size}: not a positive multiple of the {splits} {side} "
+                "splits"
+            )
+        width = cfg.hidden_size // splits
+        if cfg.attention_heads < 1 or width % cfg.attention_heads:
+            raise ValueError(
+                f"--hidden-size {cfg.hidden_size}: its {splits} {side} splits of {width} are not "
+                f"a positive multiple of --attention-heads {cfg.attention_heads}"
+            )
+    for flag in ("embed_dim", "ffn_embed_dim", "max_source_positions", "max_target_positions"):
+        if getattr(cfg, flag) < 1:
+            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 1 is needed")
+    for flag in ("dropout", "attention_dropout", "activation_dropout"):
+        if not 0 <= getattr(cfg, flag) < 1:
+            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: from 0 to below 1 is needed")
+
+
+def _log_differences(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
+    of_genotype = {
+        "encoder_splits": shape.splits("encoder"),
+        "decoder_splits": shape.splits("decoder"),
+        "cell_layers": shape.cell_layers,
+        "pooling": shape.pooling,
+    }
+    for flag, value in of_genotype.items():
+        given = getattr(cfg, flag)
+        if str(given) != str(value):
+            logger.info(f"{_name(flag)} is {value}, as the genotype says, not {given}")
+
+
+def _name(flag: str) -> str:
+    return "--" + flag.replace("_", "-")

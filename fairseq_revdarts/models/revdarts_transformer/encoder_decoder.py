@@ -1,0 +1,215 @@
+"""Encoder and decoder: factorised embeddings, a reversible stack, a final LayerNorm.
+
+Supernet and derived network are built from the same layers and nodes; a derived network's nodes
+hold one candidate operation each, a supernet's hold all of them and mix them by its architecture's
+probabilities.
+"""
+
+import math
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
+from fairseq.models.transformer import Linear
+from fairseq.modules import FairseqDropout, LayerNorm, PositionalEmbedding
+from torch import Tensor, nn
+
+from ...modules.context import Context, OperationSettings
+from ...modules.reversible_stack import ReversibleLayer, ReversibleStack
+from .config import NetworkShape, RevDartsTransformerConfig
+
+#: Gives a stack's probabilities (s, searched splits, candidates), or None in a derived network.
+Probabilities = Callable[[], Optional[Tensor]]
+
+
+def build_stack(side: str, cfg: RevDartsTransformerConfig, shape: NetworkShape) -> ReversibleStack:
+    """The reversible layers of "encoder" or "decoder"."""
+    settings = OperationSettings(
+        channels=cfg.hidden_size // shape.splits(side),
+        encoder_channels=cfg.hidden_size,
+        heads=cfg.attention_heads,
+        ffn_width=cfg.ffn_embed_dim,
+        causal=side == "decoder",
+        dropout=cfg.dropout,
+        attention_dropout=cfg.attention_dropout,
+        activation_dropout=cfg.activation_dropout,
+    )
+    cell = shape.operations[side]
+    layers = [
+        ReversibleLayer(
+            number,
+            len(cell),
+            cell[number % len(cell)],
+            shape.pooling,
+            str(cfg.node_input),
+            settings,
+        )
+        for number in range(getattr(cfg, f"{side}_layers"))
+    ]
+    return ReversibleStack(
+        layers, str(cfg.backprop or ("reconstruct" if shape.searched else "store"))
+    )
+
+
+class StreamInput(nn.Module):
+    """Tokens (B, T) to the stack's input (T, B, d): factorised embeddings plus positions.
+
+    Args:
+        cfg: widths and dropout
+        embed_tokens: the |V| x e embeddings
+        max_positions: longest input, in tokens
+    """
+
+    def __init__(
+        self, cfg: RevDartsTransformerConfig, embed_tokens: nn.Embedding, max_positions: int
+    ):
+        super().__init__()
+        self.embed_tokens = embed_tokens
+        self.scale = math.sqrt(cfg.embed_dim)
+        self.projection = Linear(cfg.embed_dim, cfg.hidden_size, bias=False)
+        self.positions = PositionalEmbedding(
+            max_positions, cfg.hidden_size, embed_tokens.padding_idx, learned=False
+        )
+        self.dropout = FairseqDropout(cfg.dropout, module_name="StreamInput")
+
+    def forward(self, tokens: Tensor, incremental_state: Optional[Dict[str, Any]] = None) -> Tensor:
+        """(T, B, d); with an incremental state only the last position, (1, B, d)."""
+        positions = self.positions(tokens, incremental_state=incremental_state)
+        if incremental_state is not None:
+            tokens = tokens[:, -1:]
+        x = self.projection(self.scale * self.embed_tokens(tokens)) + positions
+        # Shared with the output projection, padding's embedding does not stay zero.
+        x = x.masked_fill(tokens.eq(self.embed_tokens.padding_idx).unsqueeze(-1), 0)
+        return self.dropout(x).transpose(0, 1)
+
+
+class RevDartsEncoder(FairseqEncoder):
+    """Embeddings, a reversible stack, a final LayerNorm."""
+
+    def __init__(
+        self,
+        cfg: RevDartsTransformerConfig,
+        dictionary: Dictionary,
+        embed_tokens: nn.Embedding,
+        shape: NetworkShape,
+        probabilities: Probabilities,
+    ):
+        super().__init__(dictionary)
+        self.input = StreamInput(cfg, embed_tokens, cfg.max_source_positions)
+        self.stack = build_stack("encoder", cfg, shape)
+        self.layer_norm = LayerNorm(cfg.hidden_size)
+        self.probabilities = probabilities
+        self.max_source_positions = cfg.max_source_positions
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **unused: Any
+    ) -> Dict[str, List[Tensor]]:
+        """Encode `src_tokens` (B, S).
+
+        Returns:
+            fairseq's dict: "encoder_out" [(S, B, d)] and "encoder_padding_mask" [(B, S)], an
+            empty list without padding
+        """
+        padding_mask = src_tokens.eq(self.input.embed_tokens.padding_idx)
+        masks = [padding_mask] if padding_mask.any() else []
+        context = Context(padding_mask=masks[0] if masks else None)
+        x = self.stack(self.input(src_tokens), context, self.probabilities())
+        return {"encoder_out": [self.layer_norm(x)], "encoder_padding_mask": masks}
+
+    def reorder_encoder_out(
+        self, encoder_out: Dict[str, List[Tensor]], new_order: Tensor
+    ) -> Dict[str, List[Tensor]]:
+        """The encoder's output with its sentences in the order `new_order` (B,)."""
+        batch_axis = {"encoder_out": 1, "encoder_padding_mask": 0}
+        return {
+            name: [tensor.index_select(batch_axis[name], new_order) for tensor in tensors]
+            for name, tensors in encoder_out.items()
+        }
+
+    def max_positions(self) -> int:
+        """Longest source sentence, in tokens."""
+        return self.max_source_positions
+
+
+class RevDartsDecoder(FairseqIncrementalDecoder):
+    """Embeddings, a reversible stack, a final LayerNorm, and the factorised output projection."""
+
+    def __init__(
+        self,
+        cfg: RevDartsTransformerConfig,
+        dictionary: Dictionary,
+        embed_tokens: nn.Embedding,
+        shape: NetworkShape,
+        probabilities: Probabilities,
+    ):
+        super().__init__(dictionary)
+        self.input = StreamInput(cfg, embed_tokens, cfg.max_target_positions)
+        self.stack = build_stack("decoder", cfg, shape)
+        self.layer_norm = LayerNorm(cfg.hidden_size)
+        self.bottleneck = Linear(cfg.hidden_size, cfg.embed_dim, bias=False)
+        self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
+        if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
+            self.output_projection.weight = embed_tokens.weight
+        else:
+            nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
+        self.probabilities = probabilities
+        self.max_target_positions = cfg.max_target_positions
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: Optional[Dict[str, List[Tensor]]] = None,
+        incremental_state: Optional[Dict[str, Any]] = None,
+        features_only: bool = False,
+        **unused: Any,
+    ) -> Tuple[Tensor, Dict[str, Any]]:
+        """Logits (B, T, |V|), or with `features_only` features (B, T, d), for teacher forcing.
+
+        With an incremental state, T is 1: the step after the last of `prev_output_tokens` (B, T).
+        """
+        x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
+        return (x if features_only else self.output_layer(x)), extra
+
+    def extract_features(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: Optional[Dict[str, List[Tensor]]] = None,
+        incremental_state: Optional[Dict[str, Any]] = None,
+        **unused: Any,
+    ) -> Tuple[Tensor, Dict[str, Any]]:
+        """Features (B, T, d) before the output projection."""
+        x = self.input(prev_output_tokens, incremental_state)
+        context = self._context(prev_output_tokens, encoder_out, incremental_state)
+        x = self.layer_norm(self.stack(x, context, self.probabilities()))
+        return x.transpose(0, 1), {"attn": [None]}
+
+    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
+        """Logits (..., |V|) of features (..., d)."""
+        return self.output_projection(self.bottleneck(features))
+
+    def max_positions(self) -> int:
+        """Longest target sentence, in tokens."""
+        return self.max_target_positions
+
+    def _context(
+        self,
+        tokens: Tensor,
+        encoder_out: Dict[str, List[Tensor]],
+        incremental_state: Optional[Dict[str, Any]],
+    ) -> Context:
+        padding_mask = causal_mask = None
+        if incremental_state is None:
+            length = tokens.size(1)
+            causal_mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
+            is_padding = tokens.eq(self.input.embed_tokens.padding_idx)
+            if is_padding[:, 0].any():
+                padding_mask = is_padding
+        encoder_mask = encoder_out["encoder_padding_mask"]
+        return Context(
+            padding_mask=padding_mask,
+            causal_mask=causal_mask,
+            encoder_out=encoder_out["encoder_out"][0],
+            encoder_padding_mask=encoder_mask[0] if encoder_mask else None,
+            incremental_state=incremental_state,
+        )

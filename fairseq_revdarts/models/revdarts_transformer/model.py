@@ -1,0 +1,177 @@
+"""The model `revdarts_transformer`: the supernet, or the network that a genotype describes."""
+
+import argparse
+import logging
+import os
+from functools import partial
+from typing import Any, Dict, List, Optional, Tuple
+
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+from fairseq.hub_utils import GeneratorHubInterface
+from fairseq.models import (
+    FairseqEncoderDecoderModel,
+    register_model,
+    register_model_architecture,
+)
+from fairseq.models.transformer import Embedding
+from fairseq.tasks import FairseqTask
+from omegaconf import OmegaConf, open_dict
+from torch import Tensor
+
+from ...modules.architecture import Architecture
+from ...modules.reversible_stack import ReversibleStack
+from .config import (
+    NAMED_ARCHITECTURES,
+    RevDartsTransformerConfig,
+    chosen_genotype,
+    genotype_argument,
+    network_shape,
+)
+from .encoder_decoder import RevDartsDecoder, RevDartsEncoder
+from .hub import check_hub_arguments
+
+logger = logging.getLogger(__name__)
+
+
+@register_model("revdarts_transformer", dataclass=RevDartsTransformerConfig)
+class RevDartsTransformerModel(FairseqEncoderDecoderModel):
+    """Transformer of multi-split reversible layers: supernet or derived network.
+
+    "Memory-Efficient Differentiable Transformer Architecture Search" (Zhao et al. 2021),
+    https://arxiv.org/abs/2105.14669
+
+    Args:
+        encoder, decoder: the two stacks with their embeddings
+        architecture: alpha of a supernet; None for a derived network
+    """
+
+    def __init__(
+        self,
+        encoder: RevDartsEncoder,
+        decoder: RevDartsDecoder,
+        architecture: Optional[Architecture],
+    ):
+        super().__init__(encoder, decoder)
+        # Last: distributed training takes its buffer's precision from the first parameter.
+        self.architecture = architecture
+        #: True while task bilevel_search trains this supernet.
+        self.searching = False
+
+    @classmethod
+    def add_args(cls, parser: argparse.ArgumentParser) -> None:
+        """Flags from the dataclass; --genotype is read at once: its errors are argparse's."""
+        gen_parser_from_dataclass(parser, RevDartsTransformerConfig(), delete_default=True)
+        for action in parser._group_actions:
+            if action.dest == "genotype":
+                action.type = genotype_argument
+
+    @classmethod
+    def build_model(
+        cls, cfg: RevDartsTransformerConfig, task: FairseqTask
+    ) -> "RevDartsTransformerModel":
+        """Build the supernet, or with cfg.genotype the derived network.
+
+        Raises:
+            ValueError: a flag that does not fit; names it, its value and what would be right
+        """
+        shape = network_shape(cfg)
+        _keep_genotype(cfg)
+        source, target = task.source_dictionary, task.target_dictionary
+        embed_source = Embedding(len(source), cfg.embed_dim, source.pad())
+        if cfg.share_all_embeddings:
+            if source != target:
+                raise ValueError(
+                    "--share-all-embeddings: the dictionaries of source and target differ; "
+                    "run fairseq-preprocess with --joined-dictionary"
+                )
+            embed_target = embed_source
+        else:
+            embed_target = Embedding(len(target), cfg.embed_dim, target.pad())
+        architecture = None
+        if shape.searched:
+            architecture = Architecture(
+                shape.cell_layers, shape.splits("encoder"), shape.splits("decoder"), shape.pooling
+            )
+        encoder = RevDartsEncoder(
+            cfg, source, embed_source, shape, partial(_probabilities, architecture, "encoder")
+        )
+        decoder = RevDartsDecoder(
+            cfg, target, embed_target, shape, partial(_probabilities, architecture, "decoder")
+        )
+        return cls(encoder, decoder, architecture)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str,
+        checkpoint_file: str = "model.pt",
+        data_name_or_path: str = ".",
+        **flags: Any,
+    ) -> GeneratorHubInterface:
+        """A trained network, or a supernet, for use from Python: `.translate(["...", "..."])`.
+
+        Args:
+            model_name_or_path: the folder of the checkpoints (--save-dir)
+            checkpoint_file: its checkpoint; several, separated by os.pathsep, are an ensemble
+            data_name_or_path: the folder of the dictionaries, relative to the model's folder if it
+                begins with a dot
+            flags: fairseq's flags, among them `bpe="sentencepiece"` with `sentencepiece_model`, and
+                `source_lang` and `target_lang` for a folder that holds dictionaries only
+
+        Raises:
+            ValueError: names an argument that does not fit, its value and what would be right
+        """
+        folder, data = os.fspath(model_name_or_path), os.fspath(data_name_or_path)
+        check_hub_arguments(folder, data, **flags)
+        return super().from_pretrained(folder, checkpoint_file, data, **flags)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, Dict[str, Any]]:
+        """As FairseqEncoderDecoderModel: logits (B, T, |V|) under teacher forcing."""
+        if self.training and self.architecture is not None and not self.searching:
+            self.searching = True  # warn once
+            logger.warning(
+                "training a supernet outside a search: alpha will not move. Pass --genotype to "
+                "train the network that was found, or --task bilevel_search to search for one"
+            )
+        return super().forward(*args, **kwargs)
+
+    def stacks(self) -> List[ReversibleStack]:
+        """The encoder's and the decoder's reversible stack."""
+        return [self.encoder.stack, self.decoder.stack]
+
+    def load_state_dict(self, state_dict: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in fairseq; raises a ValueError that names the vocabulary if it is another one."""
+        for side, name in (("source", "encoder"), ("target", "decoder")):
+            saved = state_dict.get(f"{name}.input.embed_tokens.weight")
+            types = len(getattr(self, name).dictionary)
+            if saved is not None and len(saved) != types:
+                raise ValueError(
+                    f"the checkpoint's {side} vocabulary has {len(saved)} types, but the "
+                    f"dictionary of the data has {types}: use the data (or the "
+                    "dictionaries, with fairseq-preprocess --srcdict and --tgtdict) of its training"
+                )
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+
+def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
+    """Let checkpoints hold the genotype itself, when it is random or fairseq-hydra-train's path.
+
+    fairseq saves the configuration whose copy, with the same parent, the model is built from.
+    """
+    parent = cfg._get_parent() if OmegaConf.is_config(cfg) else None
+    if cfg.genotype is not None and parent is not None and "model" in parent:
+        with open_dict(parent):
+            parent.model.genotype = chosen_genotype(cfg).to_json()
+
+
+def _probabilities(architecture: Optional[Architecture], side: str) -> Optional[Tensor]:
+    return None if architecture is None else architecture.probabilities(side)
+
+
+def _set_defaults(defaults: Dict[str, Any], args: Any) -> None:
+    for name, value in defaults.items():
+        setattr(args, name, getattr(args, name, value))
+
+
+for _name, _defaults in NAMED_ARCHITECTURES.items():
+    register_model_architecture("revdarts_transformer", _name)(partial(_set_defaults, _defaults))

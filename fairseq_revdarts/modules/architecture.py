@@ -1,0 +1,140 @@
+"""The architecture parameters alpha, and the state that a resumed search needs with them.
+
+alpha is fp32 whatever the model computes in, and requires no gradient except within its own step:
+so fairseq's optimizer, clipping and distributed reducers see theta alone. The state of alpha's
+Adam, the position in alpha's data, how long the genotype has been stable, the last drift and the
+loss scaler's state are buffers of the same module, because fairseq restores the model's state from
+a checkpoint, but not the task's.
+"""
+
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..derivation import Table, derive_genotype, rows_by_node
+from ..genotype import Genotype
+from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
+
+#: Standard deviation of alpha's first values: all but uniform (as in DARTS).
+INITIAL_STD = 1e-3
+#: What decides when a loss scaler changes its scale; fairseq's checkpoints hold the scale alone.
+SCALER_STATE = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
+
+
+class Architecture(nn.Module):
+    """alpha of both stacks: (s, searched splits, candidates) each.
+
+    Args:
+        cell_layers: s, layers with an architecture of their own
+        encoder_splits, decoder_splits: parts of the reversible layers
+        pooling: "max" or "avg", which the genotype states
+    """
+
+    def __init__(self, cell_layers: int, encoder_splits: int, decoder_splits: int, pooling: str):
+        super().__init__()
+        self.pooling = pooling
+        splits = {"encoder": encoder_splits, "decoder": decoder_splits}
+        for side, candidates in CANDIDATES.items():
+            shape = (cell_layers, searched_splits(side, splits[side]), len(candidates))
+            alpha = nn.Parameter(torch.randn(shape) * INITIAL_STD, requires_grad=False)
+            self.register_parameter(side, alpha)
+            self.register_buffer(f"{side}_exp_avg", torch.zeros(shape))
+            self.register_buffer(f"{side}_exp_avg_sq", torch.zeros(shape))
+            self.register_buffer(f"{side}_step", torch.zeros(()))
+        #: Epoch of alpha's data, from 1, and batches taken from it.
+        self.register_buffer("data_position", torch.tensor([1, 0]))
+        #: alpha's updates since a node's most probable operation last changed.
+        self.register_buffer("stable_updates", torch.tensor(0))
+        #: Reconstruction drift when it was last measured; -1 before.
+        self.register_buffer("drift", torch.tensor(-1.0))
+        #: SCALER_STATE of fp16's loss scaler.
+        self.register_buffer("loss_scaler", torch.tensor([0, -1, -1, 0]))
+
+    def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
+        """fairseq's hook for older checkpoints: some do not know what was watched."""
+        state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
+        state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
+        state_dict.setdefault(f"{name}.loss_scaler", torch.tensor([0, -1, -1, 0]))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
+        """Follow the model to another device, never to another precision."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+
+    def alphas(self) -> List[nn.Parameter]:
+        """alpha of the encoder and of the decoder."""
+        return [getattr(self, side) for side in CANDIDATES]
+
+    def tables(self) -> Dict[str, Table]:
+        """The numbers of alpha, by side."""
+        return {side: getattr(self, side).tolist() for side in CANDIDATES}
+
+    def adam_state(self, side: str) -> Dict[str, Tensor]:
+        """The state of torch's Adam for alpha of "encoder" or "decoder"."""
+        names = ("step", "exp_avg", "exp_avg_sq")
+        return {name: getattr(self, f"{side}_{name}") for name in names}
+
+    def keep_scaler(self, scaler: Any) -> None:
+        """Note the state of fairseq's DynamicLossScaler."""
+        self.loss_scaler.copy_(torch.tensor([getattr(scaler, name) for name in SCALER_STATE]))
+
+    def restore_scaler(self, scaler: Any) -> None:
+        """Give fairseq's DynamicLossScaler the state that was noted."""
+        for name, value in zip(SCALER_STATE, self.loss_scaler.tolist()):
+            setattr(scaler, name, value)
+
+    def reset_updates(self) -> None:
+        """Forget the state of alpha's Adam and since when the genotype is stable; alpha stays."""
+        self.stable_updates.zero_()
+        for side in CANDIDATES:
+            for state in self.adam_state(side).values():
+                state.zero_()
+
+    def reset_data_position(self) -> None:
+        """Begin again with the first epoch of alpha's data."""
+        self.data_position.copy_(torch.tensor([1, 0]))
+
+    def probabilities(self, side: str) -> Tensor:
+        """softmax(alpha): (s, searched splits, candidates) of "encoder" or "decoder"."""
+        return getattr(self, side).softmax(dim=-1)
+
+    @torch.no_grad()
+    def mean_entropy(self) -> float:
+        """Mean over the nodes of the entropy of their probabilities, in nats."""
+        entropies = [
+            torch.special.entr(self.probabilities(side)).sum(-1).flatten() for side in CANDIDATES
+        ]
+        return torch.cat(entropies).mean().item()
+
+    @torch.no_grad()
+    def parameter_free_share(self) -> float:
+        """Share of the nodes whose most probable operation has no weights."""
+        winners = [
+            torch.tensor([name in PARAMETER_FREE for name in candidates])[alpha.argmax(-1).cpu()]
+            for candidates, alpha in zip(CANDIDATES.values(), self.alphas())
+        ]
+        return torch.cat([side.flatten() for side in winners]).double().mean().item()
+
+    def count_stable(self, before: Genotype) -> None:
+        """Count an update of alpha, whose genotype was `before`."""
+        self.stable_updates.add_(1)
+        if self.genotype() != before:
+            self.stable_updates.zero_()
+
+    @torch.no_grad()
+    def node_probabilities(self) -> Dict[str, Dict[str, float]]:
+        """Each node's probabilities by operation; nodes are named like "encoder.1.2"."""
+        return {
+            name: dict(zip(candidates, row))
+            for side, candidates in CANDIDATES.items()
+            for name, row in rows_by_node(side, self.probabilities(side).tolist()).items()
+        }
+
+    def last_drift(self) -> Optional[float]:
+        """The drift that was last measured; None before."""
+        drift = self.drift.item()
+        return None if drift < 0 else drift
+
+    def genotype(self) -> Genotype:
+        """The argmax of each node's alpha."""
+        return derive_genotype(self.tables(), self.pooling)

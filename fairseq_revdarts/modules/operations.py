@@ -1,0 +1,160 @@
+"""The candidate operations, on fairseq's own modules.
+
+Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identity are wrapped as
+
+    candidate(H) = LayerNorm(H + mask * o(H))
+
+where the dropout mask is drawn once a node and shared by its candidates: they are compared under
+the same noise, and random numbers, which cost as much as a projection, are drawn once.
+
+Padded positions never reach real ones, decoder operations are causal, and each decodes
+incrementally: given an incremental state, H is one time step and o keeps what it needs of the past.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from fairseq.models.transformer import Linear
+from fairseq.modules import FairseqDropout, LayerNorm, MultiheadAttention
+from torch import Tensor, nn
+
+from ..registry import OPERATIONS
+from ..search_space import CONV_WIDTHS, CROSS_ATTENTION, DYNAMIC_CONV_WIDTHS, PARAMETER_FREE
+from .context import Context, OperationSettings
+from .convolutions import Convolution, DynamicConvolution
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; masked in the decoder."""
+
+    def __init__(self, settings: OperationSettings):
+        super().__init__()
+        self.attention = MultiheadAttention(
+            settings.channels,
+            settings.heads,
+            dropout=settings.attention_dropout,
+            self_attention=True,
+        )
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        incremental = context.incremental_state is not None
+        output, _ = self.attention(
+            h,
+            h,
+            h,
+            key_padding_mask=context.padding_mask,
+            # One step at a time there is no future to mask.
+            attn_mask=None if incremental else context.causal_mask,
+            incremental_state=context.incremental_state,
+            need_weights=False,
+        )
+        return output
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention over the encoder's output (S, B, d)."""
+
+    def __init__(self, settings: OperationSettings):
+        super().__init__()
+        self.attention = MultiheadAttention(
+            settings.channels,
+            settings.heads,
+            kdim=settings.encoder_channels,
+            vdim=settings.encoder_channels,
+            dropout=settings.attention_dropout,
+            encoder_decoder_attention=True,
+        )
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        output, _ = self.attention(
+            h,
+            context.encoder_out,
+            context.encoder_out,
+            key_padding_mask=context.encoder_padding_mask,
+            incremental_state=context.incremental_state,
+            # In training static_kv would materialise the attention weights.
+            static_kv=context.incremental_state is not None,
+            need_weights=False,
+        )
+        return output
+
+
+class GatedLinearUnit(nn.Module):
+    """a * sigmoid(b), with a and b linear in H (Dauphin et al. 2017)."""
+
+    def __init__(self, settings: OperationSettings):
+        super().__init__()
+        self.projection = Linear(settings.channels, 2 * settings.channels)
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        return F.glu(self.projection(h), dim=-1)
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, Linear (Vaswani et al. 2017, equation 2)."""
+
+    def __init__(self, settings: OperationSettings):
+        super().__init__()
+        self.input_projection = Linear(settings.channels, settings.ffn_width)
+        self.output_projection = Linear(settings.ffn_width, settings.channels)
+        self.dropout = FairseqDropout(settings.activation_dropout, module_name="FeedForward")
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        return self.output_projection(self.dropout(F.relu(self.input_projection(h))))
+
+
+class Zero(nn.Module):
+    """No edge: contributes nothing."""
+
+    def __init__(self, settings: OperationSettings):
+        super().__init__()
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        return torch.zeros_like(h)
+
+
+class Identity(nn.Module):
+    """H itself."""
+
+    def __init__(self, settings: OperationSettings):
+        super().__init__()
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        return h
+
+
+class Residual(nn.Module):
+    """LayerNorm(H + mask * o(H))."""
+
+    def __init__(self, operation: nn.Module, settings: OperationSettings):
+        super().__init__()
+        self.operation = operation
+        self.layer_norm = LayerNorm(settings.channels)
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        output, mask = self.operation(h, context), context.dropout_mask
+        return self.layer_norm(h + output if mask is None else torch.addcmul(h, output, mask))
+
+
+OPERATIONS.update(
+    {
+        **{f"conv_{width}": partial(Convolution, width) for width in CONV_WIDTHS},
+        **{
+            f"dynamic_conv_{width}": partial(DynamicConvolution, width)
+            for width in DYNAMIC_CONV_WIDTHS
+        },
+        "self_attention": SelfAttention,
+        CROSS_ATTENTION: CrossAttention,
+        "glu": GatedLinearUnit,
+        "ffn": FeedForward,
+        "zero": Zero,
+        "identity": Identity,
+    }
+)
+
+
+def build_operation(name: str, settings: OperationSettings) -> nn.Module:
+    """The candidate operation `name`, wrapped as Residual unless it has no weights."""
+    operation = OPERATIONS[name](settings)
+    return operation if name in PARAMETER_FREE else Residual(operation, settings)

@@ -1,0 +1,238 @@
+"""What `revdarts-profile` measures: memory and time of the steps of a search or of a training."""
+
+import gc
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, List
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import FairseqEncoderDecoderModel
+from fairseq.models.transformer import TransformerConfig, TransformerModelBase
+from fairseq.sequence_generator import SequenceGenerator
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from ..criterions.reversible_search import ReversibleSearchCriterion
+from ..models.revdarts_transformer.config import RevDartsTransformerConfig
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..search.bilevel import only_alpha_requires_grad
+from .live_memory import LiveMemory
+from .transformer_size import HEADS, transformer_widths
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What all networks of one profile have in common.
+
+    Args:
+        tokens, length: target tokens a batch, and tokens a sentence
+        vocabulary: types of the joint dictionary
+        precision: "fp32", "bf16" or "fp16", of the weights and of what the operations compute in
+        device: "cpu" or "cuda"
+        seed: of weights and data
+    """
+
+    tokens: int
+    length: int
+    vocabulary: int
+    precision: str
+    device: str
+    seed: int
+
+    @property
+    def positions(self) -> int:
+        """Longest sentence: in generation, begin and end of sentence are added."""
+        return self.length + 2
+
+    def task(self) -> SimpleNamespace:
+        """A task with nothing but its dictionaries."""
+        symbols = Dictionary()
+        for number in range(self.vocabulary - len(symbols)):
+            symbols.add_symbol(str(number))
+        return SimpleNamespace(
+            source_dictionary=symbols, target_dictionary=symbols, max_positions=self.positions
+        )
+
+    def batch(self) -> Dict[str, Any]:
+        """A batch of random sentences of one length."""
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (max(1, self.tokens // self.length), self.length)
+        source, target = (
+            torch.randint(4, self.vocabulary, shape, generator=generator).to(self.device)
+            for _ in range(2)
+        )
+        lengths = torch.full((shape[0],), self.length, device=self.device)
+        inputs = {
+            "src_tokens": source,
+            "src_lengths": lengths,
+            "prev_output_tokens": target.roll(1, 1),
+        }
+        return {"net_input": inputs, "target": target, "ntokens": target.numel()}
+
+    def build(self, flags: Dict[str, Any]) -> RevDartsTransformerModel:
+        """A network of this package, with `flags` of its configuration."""
+        config = RevDartsTransformerConfig(
+            share_all_embeddings=True,
+            max_source_positions=self.positions,
+            max_target_positions=self.positions,
+            **flags,
+        )
+        torch.manual_seed(self.seed)
+        model = RevDartsTransformerModel.build_model(config, self.task())
+        model.searching = True
+        return self._ready(model)
+
+    def build_transformer(self, parameters: int, layers: int) -> FairseqEncoderDecoderModel:
+        """fairseq's transformer of about as many parameters."""
+        width, ffn_width = transformer_widths(parameters, self.vocabulary, layers)
+        config = TransformerConfig(share_all_embeddings=True)
+        config.max_source_positions = config.max_target_positions = self.positions
+        for side in (config.encoder, config.decoder):
+            side.layers, side.embed_dim, side.ffn_embed_dim = layers, width, ffn_width
+            side.attention_heads, side.normalize_before = HEADS, True
+        config.decoder.input_dim = config.decoder.output_dim = width
+        torch.manual_seed(self.seed)
+        return self._ready(TransformerModelBase.build_model(config, self.task()))
+
+    def _ready(self, model: FairseqEncoderDecoderModel) -> FairseqEncoderDecoderModel:
+        return model.to(device=self.device, dtype=DTYPES[self.precision]).train()
+
+
+class Steps:
+    """The steps of a search over one network, without the optimizers.
+
+    Args:
+        workload: batch, precision and device
+        model: the network
+        all_gradients: take the gradients of theta and alpha in both steps, as plain DARTS does
+    """
+
+    def __init__(
+        self, workload: Workload, model: FairseqEncoderDecoderModel, all_gradients: bool = False
+    ):
+        self.model, self.batch, self.all_gradients = model, workload.batch(), all_gradients
+        self.criterion = ReversibleSearchCriterion(
+            workload.task(), sentence_avg=False, label_smoothing=0.1
+        )
+        architecture = getattr(model, "architecture", None)
+        self.alphas: List[Tensor] = [] if architecture is None else architecture.alphas()
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def theta(self) -> None:
+        """Forward and backward of theta's loss; leaves gradients in the weights."""
+        for alpha in self.alphas:
+            alpha.requires_grad_(self.all_gradients)
+        self._loss().backward()
+
+    def alpha(self) -> None:
+        """Forward and backward of alpha's loss."""
+        if self.all_gradients:
+            self.theta()
+            return
+        with only_alpha_requires_grad(self.model):
+            torch.autograd.grad(self._loss(), self.alphas)
+
+    def named(self) -> Dict[str, Callable[[], None]]:
+        """The steps that this network has."""
+        return {"theta": self.theta, "alpha": self.alpha} if self.alphas else {"theta": self.theta}
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        self.model.zero_grad(set_to_none=True)
+        gc.collect()
+
+    def _loss(self) -> Tensor:
+        return self.criterion(self.model, self.batch)[0]
+
+
+def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
+    """Bytes of weights and of their gradients, and the peak of all else that lives in `step`.
+
+    On a GPU the peak of all is the allocator's, and that of the activations what it leaves beside
+    weights and gradients; elsewhere they are counted in live bytes.
+    """
+    steps.clear()
+    weights = sum(weight.nbytes for weight in steps.model.parameters())
+    device = steps.weights[0].device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)  # other networks too
+        step()
+        gradients = _gradients(steps)
+        held = sum(gradient.nbytes for gradient in gradients)
+        allocated = torch.cuda.max_memory_allocated(device)
+        result = {"activations": allocated - before - held, "allocated": allocated}
+    else:
+        batch = [leaf for leaf in tree_flatten(steps.batch)[0] if isinstance(leaf, Tensor)]
+        existing = [*steps.model.parameters(), *steps.model.buffers(), *batch]
+        with LiveMemory(existing) as memory:
+            step()
+        gradients = _gradients(steps)
+        held = sum(gradient.nbytes for gradient in gradients)
+        result = {"activations": memory.peak(leave_out=gradients)}
+    steps.clear()
+    return {"weights": weights, "gradients": held, **result}
+
+
+def measure_drift(steps: Steps) -> List[float]:
+    """Relative error of the reconstructed inputs of encoder and decoder, in a step of theta."""
+    stacks = steps.model.stacks()
+    for stack in stacks:
+        stack.measures_drift = True
+    steps.theta()
+    for stack in stacks:
+        stack.measures_drift = False
+    steps.clear()
+    return [float(stack.drift) for stack in stacks]
+
+
+def _gradients(steps: Steps) -> List[Tensor]:
+    return [weight.grad for weight in steps.model.parameters() if weight.grad is not None]
+
+
+def measure_time(steps: Steps, step: Callable[[], None]) -> float:
+    """Seconds of one `step`."""
+    steps.clear()
+    _synchronise(steps)
+    start = time.perf_counter()
+    step()
+    _synchronise(steps)
+    return time.perf_counter() - start
+
+
+def _synchronise(steps: Steps) -> None:
+    if steps.weights[0].is_cuda:
+        torch.cuda.synchronize()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that the device, or the machine, has too little memory."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate" in text)
+
+
+def generation_speed(workload: Workload, model: FairseqEncoderDecoderModel) -> float:
+    """Tokens a second that fairseq's beam search (beam 4) writes, all hypotheses of full length."""
+    generator = SequenceGenerator(
+        [model.eval()],
+        workload.task().target_dictionary,
+        beam_size=4,
+        max_len_a=0,
+        max_len_b=workload.length,
+        min_len=workload.length,
+    )
+    batch = workload.batch()
+    start = time.perf_counter()
+    with torch.no_grad():
+        hypotheses = generator.generate([model], batch)
+    if workload.device == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    model.train()
+    return sum(len(best["tokens"]) for best, *_ in hypotheses) / seconds

@@ -1,0 +1,110 @@
+"""The bilevel search: alpha's step, which follows each update of theta.
+
+    theta <- theta - Adam(dL_theta(theta, alpha)/dtheta)     on theta's share: fairseq's own update
+    alpha <- alpha - Adam(dL_alpha(theta, alpha)/dalpha)     on alpha's share: this file
+
+L_theta and L_alpha are the same loss on different data; the second line is the first-order
+approximation of DARTS (Liu et al. 2019, equation 6 with xi = 0).
+"""
+
+import math
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Tuple
+
+import torch
+from fairseq import utils
+from fairseq.criterions import FairseqCriterion
+from fairseq.nan_detector import NanDetector
+from torch import Tensor, nn
+
+from ..derivation import non_finite_nodes
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..modules.architecture import Architecture
+from ..search_space import CANDIDATES
+from .level_loss import LevelLoss
+
+
+def alpha_optimizer(
+    architecture: Architecture, lr: float, betas: Tuple[float, float], weight_decay: float
+) -> torch.optim.Adam:
+    """alpha's Adam, whose state is the architecture's buffers: so that checkpoints hold it."""
+    adam = torch.optim.Adam(architecture.alphas(), lr=lr, betas=betas, weight_decay=weight_decay)
+    for side, alpha in zip(CANDIDATES, architecture.alphas()):
+        adam.state[alpha] = architecture.adam_state(side)
+    return adam
+
+
+@contextmanager
+def only_alpha_requires_grad(model: RevDartsTransformerModel) -> Iterator[None]:
+    """Freeze theta and thaw alpha; what required gradients before does so again afterwards."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.requires_grad_(False)
+        model.architecture.requires_grad_(True)
+        yield
+    finally:
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+
+
+def alpha_gradients(
+    model: RevDartsTransformerModel,
+    criterion: FairseqCriterion,
+    batches: List[Dict[str, Any]],
+    loss_scale: float,
+) -> Tuple[List[Tensor], LevelLoss]:
+    """This process's summed gradients of alpha's loss.
+
+    Args:
+        model: the supernet, without distributed wrappers
+        criterion: the loss
+        batches: of alpha's share; empty ones contribute nothing
+        loss_scale: multiplies the loss before the backward (fp16) and divides the gradients after
+    """
+    alphas = model.architecture.alphas()
+    gradients = [torch.zeros_like(alpha) for alpha in alphas]
+    total = LevelLoss(0.0, 0.0)
+    with only_alpha_requires_grad(model):
+        for batch in filter(None, batches):
+            loss, sample_size, _ = criterion(model, to_device(batch, model))
+            for gradient, term in zip(gradients, torch.autograd.grad(loss * loss_scale, alphas)):
+                gradient += term / loss_scale
+            total += LevelLoss(float(loss.detach()), float(sample_size))
+    return gradients, total
+
+
+def to_device(batch: Dict[str, Any], model: RevDartsTransformerModel) -> Dict[str, Any]:
+    """`batch` where the model is."""
+    device = model.architecture.alphas()[0].device
+    return utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
+
+
+@torch.no_grad()
+def find_non_finite(
+    model: RevDartsTransformerModel, criterion: FairseqCriterion, batches: List[Dict[str, Any]]
+) -> None:
+    """Log the first module whose output is not finite on `batches`, if there is one."""
+    # Without backward hooks: they do not know what to do with the lists in an encoder's output.
+    with NanDetector(model, backward=False):
+        for batch in filter(None, batches):
+            criterion(model, to_device(batch, model))
+
+
+def step_alpha(
+    adam: torch.optim.Adam, alphas: List[nn.Parameter], gradients: List[Tensor], loss: LevelLoss
+) -> None:
+    """One Adam step of alpha on the mean gradient a token.
+
+    Raises:
+        FloatingPointError: loss or gradients are not finite; names the nodes. alpha has not moved
+    """
+    means = [gradient / max(loss.sample_size, 1) for gradient in gradients]
+    nodes = non_finite_nodes({side: mean.tolist() for side, mean in zip(CANDIDATES, means)})
+    if nodes or not math.isfinite(loss.loss):
+        where = f", its gradient not finite at {', '.join(nodes)}" if nodes else ""
+        raise FloatingPointError(f"alpha's loss is {loss.mean:.3g}{where}")
+    for alpha, mean in zip(alphas, means):
+        alpha.grad = mean
+    adam.step()
+    for alpha in alphas:
+        alpha.grad = None

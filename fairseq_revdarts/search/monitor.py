@@ -1,0 +1,159 @@
+"""What is watched while a search runs: both losses, the reconstruction's drift, signs of collapse.
+
+fairseq's metrics take all of it to the log, the progress bar, TensorBoard and Weights & Biases;
+`search.jsonl` keeps the same under the same names.
+"""
+
+import logging
+import math
+from typing import Any, Dict, List, Optional
+
+import torch
+from fairseq.criterions import FairseqCriterion
+from fairseq.logging import metrics
+
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..search_space import CANDIDATES, PARAMETER_FREE
+from .bilevel import find_non_finite
+from .level_loss import LevelLoss
+from .log import SearchLog
+from .processes import largest_over_processes
+
+logger = logging.getLogger(__name__)
+
+
+class SearchMonitor:
+    """Reports every update of a search, and stops it when its gradients cannot be trusted.
+
+    Args:
+        model: the supernet
+        drift_interval: measure the drift every so many updates; 0 for never
+        drift_limit: the largest relative error that is let pass
+        log_interval: `search.jsonl` gets every so many updates
+    """
+
+    def __init__(
+        self,
+        model: RevDartsTransformerModel,
+        drift_interval: int,
+        drift_limit: float,
+        log_interval: int,
+    ):
+        self._model = model
+        self._drift_interval = drift_interval
+        self._drift_limit = drift_limit
+        self._log_interval = log_interval
+        self._log: Optional[SearchLog] = None
+        self._warned = False
+        #: Of theta's micro-batches since its last update.
+        self.theta_losses: List[LevelLoss] = []
+
+    def open_log(self, path: str, update_num: int) -> None:
+        """Let this process, the first, write `search.jsonl` from `update_num` on, and warn."""
+        self._log = SearchLog(path, update_num)
+
+    def begin_micro_batch(self, update: int, update_freq: int, scaler: Any) -> None:
+        """Before a micro-batch of theta: measure the drift in its backward, if it is the time.
+
+        If all micro-batches of the update were seen, and yet fairseq did not come to its step, the
+        gradients were not finite. In fp16 fairseq goes on with the next batches; otherwise it is
+        looking for the cause before it stops.
+
+        Args:
+            update: the update's number, from 1
+            update_freq: micro-batches in an update
+            scaler: of the loss, or None
+
+        Raises:
+            FloatingPointError: theta's gradients were not finite and there is no scaler
+        """
+        if self.theta_losses and len(self.theta_losses) % update_freq == 0:
+            message = f"update {update}: theta's gradients are not finite"
+            if scaler is None:
+                raise FloatingPointError(message)
+            logger.warning(f"{message}; fairseq skips it, and lowers the loss scale")
+            self.theta_losses.clear()
+        for stack in self._model.stacks():
+            interval = self._drift_interval
+            stack.measures_drift = interval > 0 and (update - 1) % interval == 0
+            stack.drift = None
+
+    def add_theta(
+        self, update: int, loss: LevelLoss, criterion: FairseqCriterion, sample: Dict[str, Any]
+    ) -> None:
+        """Keep the loss of a micro-batch of theta; if it is not finite, log where that begins."""
+        if not math.isfinite(loss.loss):
+            logger.warning(f"update {update}: theta's loss is {loss.loss}")
+            find_non_finite(self._model, criterion, [sample])
+        self.theta_losses.append(loss)
+
+    def check_drift(self, update: int) -> None:
+        """Note the largest drift of all processes, if it was measured.
+
+        Raises:
+            RuntimeError: it is past the limit; names the update and the stack. All processes stop
+        """
+        stacks = self._model.stacks()
+        if not all(stack.measures_drift for stack in stacks):
+            return
+        for stack in stacks:
+            stack.measures_drift = False  # alpha's step measures nothing
+        measured = [-1.0 if stack.drift is None else float(stack.drift) for stack in stacks]
+        device = self._model.architecture.alphas()[0].device
+        drifts = largest_over_processes(torch.tensor(measured, device=device))
+        for side, drift in zip(CANDIDATES, drifts):
+            if not drift <= self._drift_limit:
+                raise RuntimeError(
+                    f"update {update}: the {side}'s reconstruction drift is {drift:.3g}, past "
+                    f"--drift-limit {self._drift_limit}: its gradients can no longer be trusted. "
+                    "Compute in fp32, lower --lr or --clip-norm, or use --backprop checkpoint, "
+                    "which does not reconstruct"
+                )
+        if max(drifts) >= 0:
+            self._model.architecture.drift.fill_(max(drifts))
+
+    def report(
+        self, update: int, theta_loss: LevelLoss, alpha_loss: Optional[LevelLoss] = None
+    ) -> None:
+        """Report an update, and once if the search is collapsing.
+
+        Args:
+            update: its number, from 1
+            theta_loss: theta's loss over all processes
+            alpha_loss: alpha's; None if alpha did not move
+        """
+        architecture = self._model.architecture
+        numbers = {
+            "alpha_entropy": architecture.mean_entropy(),
+            "parameter_free": architecture.parameter_free_share(),
+            "stable_updates": architecture.stable_updates.item(),
+            "drift": architecture.last_drift(),
+        }
+        losses = {"loss": _bits(theta_loss), "alpha_loss": alpha_loss and _bits(alpha_loss)}
+        if alpha_loss is not None:
+            metrics.log_scalar("alpha_loss", losses["alpha_loss"], alpha_loss.sample_size, round=3)
+            self._warn_of_collapse(update, numbers["parameter_free"])
+        for name, number in numbers.items():
+            if number is not None:
+                digits = None if name == "drift" else 4
+                metrics.log_scalar(name, number, weight=0, round=digits)
+        if self._log is not None and update % self._log_interval == 0:
+            probabilities = architecture.node_probabilities()
+            self._log.write({"update": update, **losses, **numbers, "probabilities": probabilities})
+
+    def _warn_of_collapse(self, update: int, parameter_free: float) -> None:
+        if self._log is not None and parameter_free > 0.5 and not self._warned:
+            self._warned = True
+            names = ",".join(PARAMETER_FREE)
+            logger.warning(
+                f"update {update}: operations without weights ({names}) lead in "
+                f"{100 * parameter_free:.0f} % of the nodes, the way in which such searches "
+                f"collapse. 'revdarts-derive --exclude {names}' takes the best of the others, also "
+                "of an earlier checkpoint; a longer --alpha-start, a smaller --alpha-lr or a "
+                "larger --alpha-weight-decay may prevent it"
+            )
+
+
+def _bits(level: LevelLoss) -> Optional[float]:
+    """Bits a token; None if that is no number."""
+    return level.mean / math.log(2) if math.isfinite(level.loss) else None

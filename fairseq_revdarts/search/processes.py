@@ -1,0 +1,71 @@
+"""What the processes of one search tell each other, and what they cannot do together."""
+
+import math
+import os
+from typing import List, Tuple
+
+import torch
+from fairseq.distributed import utils as distributed_utils
+from torch import Tensor
+
+from .config import LEGACY_DDP, BilevelSearchConfig
+from .level_loss import LevelLoss
+
+#: Where torchrun, SLURM's srun, Open MPI and MPICH say how many processes they started.
+LAUNCHERS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+def check_processes(cfg: BilevelSearchConfig) -> None:
+    """Refuse what several processes cannot do.
+
+    Raises:
+        ValueError: this is one of several processes that fairseq does not know of, so that each
+            would search alone, or fairseq has no --ddp-backend such as this on the CPU
+    """
+    if distributed_utils.get_data_parallel_world_size() == 1:
+        launched = {name: int(os.environ.get(name) or 1) for name in LAUNCHERS}
+        most = max(launched, key=launched.get)
+        if launched[most] > 1:
+            raise ValueError(
+                f"{most} is {launched[most]}, but fairseq knows of one process: each would search "
+                "alone. Pass --distributed-init-method env:// --distributed-world-size $WORLD_SIZE "
+                "--distributed-rank $RANK --distributed-no-spawn to fairseq-train under torchrun"
+            )
+    elif str(cfg.ddp_backend) not in LEGACY_DDP and (cfg.cpu or not torch.cuda.is_available()):
+        raise ValueError(
+            f"--ddp-backend {cfg.ddp_backend}: fairseq runs it on GPUs only; several processes on "
+            "the CPU need --ddp-backend legacy_ddp"
+        )
+
+
+def is_master() -> bool:
+    """Whether this process is the only one or the first: the one that writes."""
+    single = distributed_utils.get_data_parallel_world_size() == 1
+    return single or distributed_utils.get_data_parallel_rank() == 0
+
+
+def sum_over_processes(
+    device: torch.device, gradients: List[Tensor], *losses: LevelLoss
+) -> Tuple[List[Tensor], List[LevelLoss]]:
+    """Gradients (there may be none) and losses summed over all processes, in one all-reduce."""
+    if distributed_utils.get_data_parallel_world_size() == 1:
+        return gradients, list(losses)
+    numbers = [number for level in losses for number in (level.loss, level.sample_size)]
+    parts = [gradient.double().flatten() for gradient in gradients]
+    flat = torch.cat([*parts, torch.tensor(numbers, dtype=torch.float64, device=device)])
+    distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
+    *summed, numbers = flat.split([*(part.numel() for part in parts), len(numbers)])
+    numbers = numbers.tolist()
+    return (
+        [part.view_as(gradient).to(gradient) for part, gradient in zip(summed, gradients)],
+        [LevelLoss(*pair) for pair in zip(numbers[::2], numbers[1::2])],
+    )
+
+
+def largest_over_processes(numbers: Tensor) -> List[float]:
+    """Elementwise maximum over all processes of `numbers` (n,); NaN counts as infinity."""
+    numbers = numbers.nan_to_num(nan=math.inf, posinf=math.inf)
+    if distributed_utils.get_data_parallel_world_size() > 1:
+        group = distributed_utils.get_data_parallel_group()
+        distributed_utils.all_reduce(numbers, group=group, op="max")
+    return numbers.tolist()

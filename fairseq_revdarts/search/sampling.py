@@ -1,0 +1,121 @@
+"""The baseline of a search: uniform sampling of paths, with `--search-strategy sampling`.
+
+A path is one candidate operation for each searched node: a genotype, computed with the supernet's
+weights. Each update trains theta on one path, drawn uniformly; alpha has no gradient. Whenever a
+checkpoint is written, PATHS random paths are compared by their loss on the first PATH_BATCHES
+batches of alpha's share, and alpha marks the best one: so genotype.json and revdarts-derive work as
+after any search.
+
+This is single-path search as commonly done (Guo et al. 2020, "Single Path One-Shot", section 3;
+Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) report a search with
+"uniform sampling" as their baseline; how they chose the final path is not known.
+"""
+
+import math
+import random
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List
+
+import torch
+from fairseq.criterions import FairseqCriterion
+from torch import nn
+
+from ..genotype import Genotype, random_genotype
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..search_space import CANDIDATES
+from .bilevel import to_device
+
+PATHS = 50
+PATH_BATCHES = 4
+
+
+def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Genotype:
+    """A path through the supernet `model`, drawn uniformly.
+
+    It depends on nothing but `seed`, `name` and the search space: all processes draw the same, and
+    a resumed search draws what it would have drawn.
+    """
+    splits = {side: stack.splits for side, stack in zip(CANDIDATES, model.stacks())}
+    cell_layers = model.architecture.encoder.size(0)
+    # A str seeds by its hash, SHA-512, the same in every version of Python.
+    generator = random.Random(f"{seed} {name}")
+    return random_genotype(generator, model.architecture.pooling, cell_layers, splits)
+
+
+@contextmanager
+def restricted_to(model: RevDartsTransformerModel, path: Genotype) -> Iterator[None]:
+    """Within it the supernet `model` is the network of `path`.
+
+    Each searched node has the one candidate that `path` names, and no probabilities: all else, the
+    reversible backward included, is as in a derived network.
+    """
+    nodes = {
+        node: nn.ModuleList([node.candidates[node.names.index(name)]])
+        for side, stack in zip(CANDIDATES, model.stacks())
+        for layer in stack.layers
+        for node, name in zip(layer.nodes, getattr(path, side)[layer.cell_row])
+    }
+    before = {node: node.candidates for node in nodes}
+    mixed = {coder: coder.probabilities for coder in (model.encoder, model.decoder)}
+    try:
+        for node, chosen in nodes.items():
+            node.candidates = chosen
+        for coder in mixed:
+            coder.probabilities = lambda: None
+        yield
+    finally:
+        for node, candidates in before.items():
+            node.candidates = candidates
+        for coder, probabilities in mixed.items():
+            coder.probabilities = probabilities
+
+
+def forget_gradients_beside(model: RevDartsTransformerModel, path: Genotype) -> None:
+    """Leave weights beside `path` without a gradient, so that theta's optimizer skips them.
+
+    Over several processes fairseq's legacy_ddp has given them zeros, with which Adam's momentum
+    would move them on.
+    """
+    for side, stack in zip(CANDIDATES, model.stacks()):
+        for layer in stack.layers:
+            for node, name in zip(layer.nodes, getattr(path, side)[layer.cell_row]):
+                for other, candidate in zip(node.names, node.candidates):
+                    if other != name:
+                        candidate.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def mark_best_path(
+    model: RevDartsTransformerModel,
+    criterion: FairseqCriterion,
+    batches: List[Dict[str, Any]],
+    seed: int,
+) -> None:
+    """Set alpha to 1 at the best of PATHS random paths, to 0 elsewhere.
+
+    Args:
+        model: the supernet, without distributed wrappers
+        criterion: the loss
+        batches: what the paths are compared on
+        seed: of the paths
+    """
+    batches = [to_device(batch, model) for batch in filter(None, batches)]
+    paths = [random_path(model, seed, f"candidate {number}") for number in range(PATHS)]
+
+    def loss(path: Genotype) -> float:
+        with restricted_to(model, path):
+            value = sum(float(criterion(model, batch)[0]) for batch in batches)
+        return value if math.isfinite(value) else math.inf
+
+    training = model.training
+    model.eval()
+    losses = [loss(path) for path in paths]
+    model.train(training)
+    if math.isinf(min(losses)):
+        return  # no path can be trusted: alpha stays as it is
+    best = paths[losses.index(min(losses))]
+    for side, alpha in zip(CANDIDATES, model.architecture.alphas()):
+        alpha.zero_()
+        for row, names in zip(alpha, getattr(best, side)):
+            for node, name in zip(row, names):
+                node[CANDIDATES[side].index(name)] = 1

@@ -1,0 +1,169 @@
+"""`revdarts-plot` as a command: what it writes where, and what it says of bad input."""
+
+import sys
+
+import pytest
+from helpers import TYPICAL
+from pictures import SIGNATURES, search_log, searched, texts, winners, write_log
+from running import read_log, run
+
+from fairseq_revdarts.cli.plot import main
+from fairseq_revdarts.genotype import load_genotype, operations_by_node
+from fairseq_revdarts.plots.style import label
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a search."""
+    folder = tmp_path / "search"
+    folder.mkdir()
+    write_log(folder, search_log())
+    TYPICAL.save(str(folder / "genotype.json"))
+    return folder
+
+
+def failure(capsys, *arguments):
+    """The one line with which the command ends."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    message = str(stop.value) if stop.value.code != 2 else capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+def pictures(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix[1:] in SIGNATURES)
+
+
+def test_a_search_gives_its_pictures_beside_it(folder, capsys):
+    main([str(folder)])
+    assert pictures(folder) == ["genotype.svg", "search.svg"]
+    assert capsys.readouterr().out.count("picture written to") == 2
+    before = (folder / "genotype.svg").read_bytes()
+    main([str(folder)])
+    assert (folder / "genotype.svg").read_bytes() == before  # the same picture is the same file
+
+
+def test_the_suffix_or_format_decides(folder, tmp_path):
+    for form, signature in SIGNATURES.items():
+        main([str(folder / "genotype.json"), "-o", str(tmp_path / f"cell.{form}")])
+        assert (tmp_path / f"cell.{form}").read_bytes().startswith(signature)
+    main([str(folder), "-o", str(tmp_path / "new/folder"), "--format", "pdf"])
+    assert pictures(tmp_path / "new/folder") == ["genotype.pdf", "search.pdf"]
+
+
+def test_a_genotype_that_ships_is_drawn_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["multi30k_en_de", "--format", "png"])
+    assert pictures(tmp_path) == ["multi30k_en_de.png"]
+
+
+def test_several_searches_give_one_picture(folder, tmp_path):
+    other = tmp_path / "other.json"
+    load_genotype("multi30k_en_de").save(str(other))
+    main([str(folder), str(other), "multi30k_en_de"])
+    assert pictures(tmp_path) == ["agreement.svg"]
+    written, _ = texts(tmp_path / "agreement.svg")
+    assert "mean 0.50; random genotypes 0.93" in written
+
+
+def test_a_young_search_is_drawn_as_far_as_it_is(folder):
+    (folder / "genotype.json").unlink()
+    main([str(folder)])
+    assert pictures(folder) == ["search.svg"]
+    (folder / "search.svg").unlink()
+    write_log(folder, [])
+    TYPICAL.save(str(folder / "genotype.json"))
+    main([str(folder)])
+    assert pictures(folder) == ["genotype.svg"]
+
+
+def test_a_log_is_drawn_while_it_is_written(folder):
+    with open(folder / "search.jsonl", "a") as file:
+        file.write('{"update": 400, "lo')
+    main([str(folder)])
+    assert "search.svg" in pictures(folder)
+
+
+DAMAGE = {
+    "no log": (None, "search.jsonl: cannot be read"),
+    "nothing yet": ("", "no update logged"),
+    "words": ("Traceback\n", "line 1: not an entry"),
+    "no probabilities": ('{"update": 1}\n', "line 1: not an entry"),
+    "no nodes": ('{"update": 1, "probabilities": {}}\n', "line 1: not an entry"),
+    "no node": ('{"update": 1, "probabilities": {"x": {"ffn": 1}}}\n', "line 1: not an entry"),
+    "no numbers": (
+        '{"update": 1, "probabilities": {"encoder.1.1": {"ffn": "1"}}}\n',
+        "line 1: not an entry",
+    ),
+    "not finite": (
+        '{"update": 1, "probabilities": {"encoder.1.1": {"ffn": NaN}}}\n',
+        "line 1: not an entry",
+    ),
+    "other nodes": (
+        '{"update": 1, "probabilities": {"encoder.1.1": {"ffn": 1}}}\n'
+        '{"update": 2, "probabilities": {"encoder.1.2": {"ffn": 1}}}\n',
+        "line 2: other nodes or operations than in line 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_log_is_named(folder, capsys, content, words):
+    (folder / "genotype.json").unlink()
+    (folder / "search.jsonl").unlink()
+    if content is not None:
+        (folder / "search.jsonl").write_text(content)
+    message = failure(capsys, folder)
+    assert words in message and str(folder) in message
+    assert pictures(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no/such"], "no/such: cannot be read as a genotype file"),
+        (["no/such.pt"], "no/such.pt: no such file"),
+        (["{search}", "-o", "x.png"], "--output x.png: a search gives 2 pictures"),
+        (["{search}", "-o", "x.jpg"], "--output x.jpg: a file ends on .svg, .png, .pdf"),
+        (["{search}", "-o", "genotype.json"], "--output genotype.json: a file ends on"),
+        (["{search}", "-o", "x.png", "--format", "svg"], "its suffix is not --format svg"),
+        (["{search}", "{search}"], "one of them is given twice"),
+        (["{search}", "{larger}"], "larger.json: other nodes than those of search"),
+        (["{search}", "-o", "{search}/search.jsonl/x"], "cannot be written"),
+        (["{search}", "--user-dir", "no/such"], "argument --user-dir: no/such"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(folder, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(folder.parent)
+    searched(4, (2, 2), 0).save("larger.json")
+    places = {"search": folder, "larger": folder.parent / "larger.json"}
+    message = failure(capsys, *(argument.format(**places) for argument in arguments))
+    assert words in message
+    assert pictures(folder) == pictures(folder.parent) == []
+
+
+def test_without_matplotlib_it_says_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fairseq_revdarts.plots.style", None)
+    assert "pip install matplotlib" in failure(capsys, folder)
+
+
+def test_the_plugin_needs_no_matplotlib():
+    code = "import sys; sys.modules['matplotlib'] = None; import fairseq_revdarts.cli.plot"
+    run(sys.executable, "-c", code)
+
+
+def test_a_real_search_and_a_retrained_checkpoint(search, retrained, tmp_path):
+    run(sys.executable, "-m", "fairseq_revdarts.cli.plot", search[0], "-o", tmp_path)
+    written, _ = texts(tmp_path / "search.svg")
+    last = read_log(search[0] / "search.jsonl")[-1]
+    for node, name in winners(last).items():
+        assert f"{label(name)}  {last['probabilities'][node][name]:.2f}" in written
+    for path, genotype in (
+        (retrained / "checkpoint_last.pt", retrained / "moved.json"),
+        (search[0] / "checkpoint_last.pt", search[0] / "genotype.json"),
+    ):
+        main([str(path), "-o", str(tmp_path / "cell.svg")])
+        _, groups = texts(tmp_path / "cell.svg")
+        for node, name in operations_by_node(load_genotype(str(genotype))).items():
+            assert groups[node] == label(name)

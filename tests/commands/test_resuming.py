@@ -1,0 +1,120 @@
+"""What is exact when a search goes on, and what fairseq's --reset flags mean for alpha."""
+
+import shutil
+
+import pytest
+import torch
+from interrupt import same, state
+from processes import start
+from running import SEARCH, read_log, train_in_process
+
+#: Of 20 pairs 14 update theta, in 7 batches, and 6 alpha, in 3.
+SMALL = [
+    *SEARCH,
+    *("--train-subset=valid", "--batch-size=2", "--alpha-split=0.3", "--log-interval=1"),
+    "--no-epoch-checkpoints",
+]
+ALPHA_LR = 0.05  # as SEARCH says
+
+
+def search(data, folder, *flags, updates):
+    output = folder.parent / f"{folder.name}.txt"
+    flags = [f"--save-dir={folder}", *SMALL, f"--max-update={updates}", *flags]
+    process = start(data, *flags, output=output)
+    process.join()
+    assert process.exitcode == 0, output.read_text()[-5000:]
+
+
+def found(folder):
+    """Updates, alpha's Adam steps, alpha's epoch and batches in it, and the logged updates."""
+    result = state(folder)
+    return (
+        result["updates"]["num_updates"],
+        int(result["model"]["architecture.encoder_step"]),
+        result["model"]["architecture.data_position"].tolist(),
+        [entry["update"] for entry in read_log(folder / "search.jsonl")],
+    )
+
+
+@pytest.fixture(scope="module")
+def five(data, tmp_path_factory):
+    """A search of five updates: in the first epoch of theta's data, the second of alpha's."""
+    folder = tmp_path_factory.mktemp("resuming") / "five"
+    search(data, folder, updates=5)
+    assert state(folder)["iterator"]["epoch"] == 1
+    assert found(folder) == (5, 5, [2, 2], [1, 2, 3, 4, 5])
+    return folder
+
+
+def test_within_the_epochs_of_both_iterators_with_other_workers(data, five, tmp_path):
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    search(data, straight, updates=9)
+    shutil.copytree(five, resumed)
+    search(data, resumed, "--num-workers=2", updates=9)
+    assert same(state(straight), state(resumed))
+
+
+def test_in_half_precision_with_a_loss_scale_that_changes(data, tmp_path):
+    """Of --fp16 itself fairseq's checkpoints hold the weights rounded to half precision."""
+    flags = ["--memory-efficient-fp16", "--fp16-init-scale=16", "--fp16-scale-window=3"]
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    search(data, straight, *flags, updates=4)
+    for updates in (2, 4):
+        search(data, resumed, *flags, updates=updates)
+    assert state(straight)["model"]["architecture.loss_scaler"].tolist()[0] > 3
+    assert same(state(straight), state(resumed))
+
+
+@pytest.mark.parametrize("flag", ["--seed=7", "--alpha-split=0.4"])
+def test_data_divided_in_another_way_are_refused(data, five, tmp_path, flag):
+    folder = shutil.copytree(five, tmp_path / "copy")
+    with pytest.raises(ValueError, match=flag.replace("=", " ")):
+        train_in_process(data, folder, *SMALL, flag, updates=6)
+    assert same(state(folder), state(five))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (6, 6, [3, 0], [1, 2, 3, 4, 5, 6])),
+        (["--reset-optimizer"], (1, 1, [3, 0], [1])),
+        (["--reset-dataloader"], (6, 6, [1, 1], [1, 2, 3, 4, 5, 6])),
+        (["--reset-optimizer", "--reset-dataloader"], (1, 1, [1, 1], [1])),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_reset_flags(data, five, tmp_path, flags, expected):
+    folder = tmp_path / "search"
+    shutil.copytree(five, folder)
+    search(data, folder, *flags, updates=expected[0])
+    assert found(folder) == expected
+    assert_near(folder, five)
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--restore-file", (6, 6, [3, 0], [6])),
+        ("--finetune-from-model", (1, 1, [1, 1], [1])),
+    ],
+)
+def test_from_the_checkpoint_of_another_search(data, five, tmp_path, flag, expected):
+    folder = tmp_path / "search"
+    search(data, folder, f"{flag}={five / 'checkpoint_last.pt'}", updates=expected[0])
+    assert found(folder) == expected
+    assert_near(folder, five)
+    # It goes on with its own checkpoint, as any search.
+    updates, steps, _, logged = expected
+    flags = [f"{flag}={five / 'checkpoint_last.pt'}"] if flag == "--finetune-from-model" else []
+    search(data, folder, *flags, updates=updates + 1)
+    assert found(folder)[:2] == (updates + 1, steps + 1)
+    assert found(folder)[3] == [*logged, updates + 1]
+
+
+def assert_near(folder, before):
+    """alpha was kept, and has taken one step: of Adam's first, no element is above the rate."""
+    old, new = state(before)["model"], state(folder)["model"]
+    for side in ("encoder", "decoder"):
+        moved = (new[f"architecture.{side}"] - old[f"architecture.{side}"]).abs()
+        assert 0 < moved.max() < 1.5 * ALPHA_LR
+        assert torch.count_nonzero(moved) > moved.numel() / 2

@@ -1,0 +1,254 @@
+"""The division of the training pairs, and alpha's batches from any point on."""
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data import Dictionary, LanguagePairDataset, ListDataset, data_utils
+from fairseq.data.iterators import EpochBatchIterator
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fairseq_revdarts.data.divided import AlphaBatches, Share, divide
+
+moderate = settings(deadline=None, max_examples=50)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def numbered(pairs):
+    """A dataset of as many examples."""
+    return ListDataset(list(range(pairs)))
+
+
+def translations(pairs, shuffle=False):
+    """A fairseq dataset of short pairs; both sides of a pair end with a word of its own."""
+    dictionary = Dictionary()
+    first = dictionary.add_symbol("0")
+    for number in range(1, pairs):
+        dictionary.add_symbol(str(number))
+    sides = []
+    for spread in (5, 7):
+        lengths = [1 + number * number % spread for number in range(pairs)]
+        tensors = [
+            torch.tensor([*[first] * length, first + number, dictionary.eos()])
+            for number, length in enumerate(lengths)
+        ]
+        sides.append((ListDataset(tensors, sizes=[len(t) for t in tensors]), np.array(lengths) + 2))
+    (source, source_sizes), (target, target_sizes) = sides
+    return LanguagePairDataset(
+        source, source_sizes, dictionary, target, target_sizes, dictionary, shuffle=shuffle
+    )
+
+
+def batches_of(share, max_tokens=40):
+    """Batches of indices, as fairseq's tasks build them."""
+    with data_utils.numpy_seed(5):
+        indices = share.ordered_indices()
+    return share.batch_by_size(indices, max_tokens=max_tokens, required_batch_size_multiple=1)
+
+
+def iterator(share, num_shards=1, shard_id=0):
+    """Builds fairseq's iterator over a share."""
+    return lambda: EpochBatchIterator(
+        share, share.collater, batches_of(share), seed=3, num_shards=num_shards, shard_id=shard_id
+    )
+
+
+def content(batches):
+    """What identifies batches; one is None where another process has one more."""
+    return [batch["net_input"]["src_tokens"].tolist() if batch else None for batch in batches]
+
+
+# ------------------------------------------------------------------------------- the division
+
+
+@moderate
+@given(st.integers(2, 2000), st.floats(0, 1, exclude_min=True, exclude_max=True), seeds)
+@example(2, 0.5, 0)
+@example(2000, 0.444, 1)
+def test_the_shares_are_disjoint_complete_and_as_large_as_asked(pairs, alpha_split, seed):
+    try:
+        theta, alpha = divide(numbered(pairs), alpha_split, seed)
+    except ValueError:
+        assert min(alpha_split, 1 - alpha_split) * pairs <= 0.5
+        return
+    assert len(theta.members) == len(alpha.members) == pairs
+    assert (theta.members != alpha.members).all()
+    assert abs(alpha.members.sum() - alpha_split * pairs) <= 0.5
+    assert theta.members.any()
+    assert alpha.members.any()
+
+
+@moderate
+@given(st.integers(2, 300), seeds, seeds)
+def test_the_division_depends_on_the_seed_and_the_number_of_pairs_alone(pairs, seed, state):
+    first = divide(numbered(pairs), 0.5, seed)
+    np.random.seed(state)
+    again = divide(numbered(pairs), 0.5, seed)
+    after = np.random.random()
+    np.random.seed(state)
+    assert after == np.random.random()
+    for one, other in zip(first, again):
+        assert one.members.tolist() == other.members.tolist()
+
+
+def test_the_division_is_the_one_of_searches_under_way():
+    _, alpha = divide(numbered(20), 0.4, seed=1)
+    assert np.flatnonzero(alpha.members).tolist() == [2, 3, 4, 6, 10, 14, 16, 17]
+
+
+@moderate
+@given(seeds, seeds)
+def test_the_division_differs_with_the_seed(one, other):
+    members = [divide(numbered(1000), 0.444, seed)[1].members for seed in (one, other)]
+    assert (members[0].tolist() == members[1].tolist()) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "alpha_split"), [(0, 0.5), (1, 0.4), (1, 0.6), (10, 0.04), (10, 0.96), (10, 1.0)]
+)
+def test_an_empty_share_is_an_error(pairs, alpha_split):
+    for_alpha = round(pairs * alpha_split)
+    expected = (
+        f"--alpha-split {alpha_split}: of {pairs} training pairs it leaves "
+        f"{pairs - for_alpha} to theta and {for_alpha} to alpha"
+    )
+    with pytest.raises(ValueError, match=expected):
+        divide(numbered(pairs), alpha_split, seed=1)
+
+
+# ------------------------------------------------------------------------------- shares
+
+
+@moderate
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.booleans(), seeds)
+def test_a_share_keeps_the_order_of_the_whole(members, shuffle, seed):
+    whole = translations(len(members), shuffle)
+    share = Share(whole, np.array(members))
+    with data_utils.numpy_seed(seed):
+        order = whole.ordered_indices()
+    with data_utils.numpy_seed(seed):
+        of_share = share.ordered_indices()
+    assert of_share.tolist() == [index for index in order if members[index]]
+
+
+@moderate
+@given(st.integers(4, 60), st.floats(0.3, 0.7), seeds, st.sampled_from([12, 40, 400]))
+@example(13, 0.444, 1, 400)
+def test_the_batches_of_both_shares_hold_every_pair_once(pairs, alpha_split, seed, max_tokens):
+    whole = translations(pairs, shuffle=True)
+    shares = divide(whole, alpha_split, seed)
+    batches = [batch for share in shares for batch in batches_of(share, max_tokens)]
+    assert sorted(index for batch in batches for index in batch) == list(range(pairs))
+
+
+def test_a_batch_holds_the_pairs_that_its_indices_name():
+    whole = translations(30)
+    for share in divide(whole, 0.4, seed=1):
+        seen = []
+        for batch in iterator(share)().next_epoch_itr():
+            sides = zip(batch["id"], batch["net_input"]["src_tokens"], batch["target"])
+            for index, source, target in sides:
+                pair = whole[int(index)]
+                assert source[-len(pair["source"]) :].tolist() == pair["source"].tolist()
+                assert target[: len(pair["target"])].tolist() == pair["target"].tolist()
+                seen.append(int(index))
+        assert sorted(seen) == np.flatnonzero(share.members).tolist()
+
+
+# ------------------------------------------------------------------------------- alpha's batches
+
+WHOLE = translations(60)
+_, ALPHA_SHARE = divide(WHOLE, 0.6, seed=1)
+PER_EPOCH = len(batches_of(ALPHA_SHARE))
+
+
+def start():
+    return torch.tensor([1, 0])
+
+
+def test_each_epoch_holds_every_batch_once_in_an_order_of_its_own():
+    assert PER_EPOCH % 2 == 1  # with two processes, one has a batch more
+    batches = AlphaBatches(iterator(ALPHA_SHARE), start())
+    epochs = [content(batches.take(PER_EPOCH)) for _ in range(3)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    words = {row[-2] for batch in epochs[0] for row in batch}
+    assert len(words) == ALPHA_SHARE.members.sum()
+
+
+def test_the_position_is_the_epoch_and_the_batches_taken_of_it():
+    position = start()
+    batches = AlphaBatches(iterator(ALPHA_SHARE), position)
+    assert position.tolist() == [1, 0]
+    batches.take(2)
+    assert position.tolist() == [1, 2]
+    batches.take(PER_EPOCH - 3)
+    assert position.tolist() == [1, PER_EPOCH - 1]
+    batches.take(1)
+    assert position.tolist() == [2, 0]
+    batches.take(PER_EPOCH + 1)
+    assert position.tolist() == [3, 1]
+
+
+@moderate
+@given(
+    st.lists(st.integers(0, PER_EPOCH + 2), max_size=3),
+    st.integers(1, 2 * PER_EPOCH + 1),
+    st.sampled_from([(1, 0), (2, 0), (2, 1)]),
+)
+@example([PER_EPOCH], 1, (1, 0))
+@example([PER_EPOCH - 1], 2, (1, 0))
+@example([PER_EPOCH, PER_EPOCH], PER_EPOCH, (1, 0))
+def test_from_the_same_position_come_the_same_batches(before, more, process):
+    position = start()
+    straight = AlphaBatches(iterator(ALPHA_SHARE, *process), position)
+    for count in before:
+        straight.take(count)
+    restored = position.clone()
+    expected = content(straight.take(more))
+
+    resumed = AlphaBatches(iterator(ALPHA_SHARE, *process), restored)
+    batches = [batch for _ in range(more) for batch in resumed.take(1)]
+
+    assert content(batches) == expected
+    assert restored.tolist() == position.tolist()
+
+
+def test_two_processes_share_the_batches_between_them():
+    rounds = (PER_EPOCH + 1) // 2
+    positions = [start(), start()]
+    taken = [
+        content(AlphaBatches(iterator(ALPHA_SHARE, 2, rank), positions[rank]).take(rounds))
+        for rank in (0, 1)
+    ]
+    alone = content(AlphaBatches(iterator(ALPHA_SHARE), start()).take(PER_EPOCH))
+    assert taken[1][-1] is None
+    assert sorted([*taken[0], *taken[1][:-1]]) == sorted(alone)
+    assert [position.tolist() for position in positions] == [[2, 0], [2, 0]]
+
+
+@moderate
+@given(st.integers(0, 2 * PER_EPOCH + 1), st.integers(0, PER_EPOCH - 1), st.integers(0, 2**31))
+def test_taking_batches_leaves_the_random_state_as_it_was(count, offset, seed):
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    before = torch.get_rng_state()
+    AlphaBatches(iterator(ALPHA_SHARE), torch.tensor([2, offset])).take(count)
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn = np.random.random()
+    np.random.seed(seed)
+    assert drawn == np.random.random()
+
+
+def test_nothing_is_built_before_the_first_batch_is_asked_for():
+    built = []
+
+    def build():
+        built.append(True)
+        return iterator(ALPHA_SHARE)()
+
+    batches = AlphaBatches(build, start())
+    assert not built
+    batches.take(1)
+    batches.take(PER_EPOCH)
+    assert len(built) == 1

@@ -1,0 +1,38 @@
+"""The ablations: every row's flags fit, and a row becomes a line of the table."""
+
+import re
+
+import pytest
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from flags import parse
+from running import CHECKOUT, TINY, in_checkout, run
+
+from fairseq_revdarts.models.revdarts_transformer.config import network_shape
+
+SCRIPT = CHECKOUT / "examples/ablations.sh"
+ROWS = re.search(r"<<'ROWS'\n(.*?)\nROWS\n", SCRIPT.read_text(), re.DOTALL)[1].splitlines()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.split()[0] for row in ROWS])
+def test_the_flags_of_a_row_fit_the_base(row):
+    args = parse("--task", "bilevel_search", *row.split("|")[1].split())
+    assert network_shape(convert_namespace_to_omegaconf(args).model).searched
+
+
+@in_checkout
+def test_a_row_becomes_a_line_of_the_table(raw, data):
+    flags = "--max-tokens 400 --lr 1e-3 --warmup-updates 2 --cpu --disable-validation"
+    environment = {"ARCHITECTURE": TINY, "SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1"}
+    environment.update(SEARCH_FLAGS=flags, TRAIN_FLAGS=flags)
+    output = run("bash", SCRIPT, raw, "avg-s1", env=environment)
+    line = r"\| pooling avg, s = 1 \| [\d,]+ \| [\d.]+ \| `bash \S+ablations.sh FOLDER avg-s1` \|"
+    assert re.search(rf"\| command \|\n\| .*\n{line}\n$", output)
+    assert '"avg"' in (raw / "ablations/avg-s1/genotype.json").read_text()
+    again = run("bash", SCRIPT, raw, "avg-s1", env=environment)
+    assert again.count("done before") == 5 and output.splitlines()[-1] in again
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    output = run("bash", SCRIPT, tmp_path, "max-s3", fails=True)
+    assert "row 'max-s3': there are max-s2 max-s1 avg-s2" in output
+    assert "no data/test.*.bin and raw/ there" in run("bash", SCRIPT, tmp_path, fails=True)

@@ -1,0 +1,43 @@
+"""Dropout: one mask a node, of the right share and mean, and the forward's own in the backward."""
+
+import torch
+from helpers import build_stack, context, settings
+
+from fairseq_revdarts.modules.context import Context
+from fairseq_revdarts.modules.mixed_operation import MixedOperation
+from fairseq_revdarts.modules.operations import Residual
+
+DROPOUT = 0.25
+NODES = [("ffn", "glu", "conv_3"), ("ffn", "glu")]
+DEPTH = 2
+
+
+def test_a_mask_keeps_its_share_and_the_mean():
+    node = MixedOperation(["ffn"], settings("encoder", dropout=DROPOUT)).train()
+    mask = node._with_dropout_mask(torch.ones(200, 50, 8), Context()).dropout_mask
+    kept = mask[mask != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - DROPOUT)))
+    assert abs(len(kept) / mask.numel() - (1 - DROPOUT)) < 0.01
+
+
+def test_a_node_has_one_mask_of_its_own_in_forward_and_backward():
+    torch.manual_seed(0)
+    stack = build_stack("encoder", NODES, DEPTH, backprop="reconstruct", dropout=DROPOUT)
+    masks = {}
+    for number, node in enumerate(node for layer in stack.layers for node in layer.nodes):
+        for module in filter(lambda module: isinstance(module, Residual), node.modules()):
+            module.register_forward_pre_hook(
+                lambda _, inputs, number=number: masks.setdefault(number, []).append(
+                    inputs[1].dropout_mask
+                )
+            )
+    x = torch.randn(5, 2, 16, dtype=torch.float64, requires_grad=True)
+    table = torch.full((1, 2, 3), 1 / 3, dtype=torch.float64)
+    stack(x, context("encoder", 5), table).sum().backward()
+    assert len(masks) == DEPTH * len(NODES)
+    for number, of_node in masks.items():
+        assert len(of_node) == 2 * len(NODES[number % 2])  # the forward's and the backward's
+        assert all(torch.equal(mask, of_node[0]) for mask in of_node)
+    first = [of_node[0] for of_node in masks.values()]
+    for i, one in enumerate(first):
+        assert not any(torch.equal(one, other) for other in first[:i])

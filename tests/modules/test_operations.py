@@ -1,0 +1,151 @@
+"""Every candidate: causality, padding, incremental decoding."""
+
+import pytest
+import torch
+from helpers import (
+    TYPICAL,
+    beam_orders,
+    build_model,
+    causal_mask,
+    check_incremental_model,
+    check_padding_of_model,
+    context,
+    genotypes,
+    settings,
+)
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+
+from fairseq_revdarts.modules.context import Context
+from fairseq_revdarts.modules.operations import build_operation
+from fairseq_revdarts.registry import OPERATIONS
+from fairseq_revdarts.search_space import CANDIDATES
+
+CHANNELS, BATCH, SOURCE = 8, 3, 5
+EVERY = [(side, name) for side in CANDIDATES for name in CANDIDATES[side]]
+
+
+def build(side, name):
+    torch.manual_seed(0)
+    return build_operation(name, settings(side, CHANNELS)).double().eval()
+
+
+def normal(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def reorder(module, incremental_state, order):
+    for part in module.modules():
+        if hasattr(part, "reorder_incremental_state"):
+            part.reorder_incremental_state(incremental_state, order)
+
+
+def test_the_table_is_complete():
+    assert set(OPERATIONS) == set(CANDIDATES["decoder"])
+    assert len(CANDIDATES["encoder"]) == 13 and len(CANDIDATES["decoder"]) == 14
+
+
+@pytest.mark.parametrize("name", CANDIDATES["decoder"])
+def test_causality(name):
+    """A later time step never changes an earlier output."""
+    operation = build("decoder", name)
+    length = 9
+    h, encoder_out = normal(length, BATCH, CHANNELS), normal(SOURCE, BATCH, 12)
+    where = context("decoder", length, encoder_out=encoder_out)
+    before = operation(h, where)
+    for changed in range(1, length):
+        other = h.clone()
+        other[changed] += 1 + normal(BATCH, CHANNELS).abs()
+        after = operation(other, where)
+        assert torch.equal(before[:changed], after[:changed])
+        if name != "zero":
+            assert not torch.allclose(before[changed], after[changed])
+
+
+@pytest.mark.parametrize("name", CANDIDATES["encoder"])
+def test_convolutions_and_attention_see_both_sides_in_the_encoder(name):
+    operation = build("encoder", name)
+    h = normal(5, 1, CHANNELS)
+    changed = h.clone()
+    changed[3] += 1
+    moved = (operation(h, Context()) - operation(changed, Context())).abs().sum(-1).flatten() > 0
+    expected = {"zero": [], "identity": [3], "glu": [3], "ffn": [3]}.get(name)
+    if expected is None:
+        reach = {"conv_3": 1, "dynamic_conv_3": 1, "conv_5": 2}.get(name, 5)
+        expected = list(range(max(0, 3 - reach), min(5, 4 + reach)))
+    assert moved.nonzero().flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("pad_side", ["left", "right"])
+@pytest.mark.parametrize(("side", "name"), EVERY)
+def test_padding_never_changes_a_real_position(side, name, pad_side):
+    operation = build(side, name)
+    length, pads = 6, 4
+    h, encoder_out = normal(length, BATCH, CHANNELS), normal(SOURCE, BATCH, 12)
+    filler, source_filler = 100 * normal(pads, BATCH, CHANNELS), 100 * normal(pads, BATCH, 12)
+    left = pad_side == "left"
+    padded = torch.cat([filler, h] if left else [h, filler])
+    source = torch.cat([source_filler, encoder_out] if left else [encoder_out, source_filler])
+
+    def mask(real):
+        ones, zeros = torch.ones(BATCH, pads), torch.zeros(BATCH, real)
+        return torch.cat([ones, zeros] if left else [zeros, ones], dim=1).bool()
+
+    plain = operation(h, context(side, length, encoder_out=encoder_out))
+    # A decoder is told of padding on the left only; see operations.Context.
+    told = mask(length) if left or side == "encoder" else None
+    where = context(side, length + pads, told, source, mask(SOURCE))
+    result = operation(padded, where)
+    torch.testing.assert_close(result[pads:] if left else result[:length], plain)
+
+
+@pytest.mark.parametrize("name", ["dynamic_conv_3", "dynamic_conv_15"])
+@pytest.mark.parametrize("side", CANDIDATES)
+def test_long_sentences_take_the_same_dynamic_convolution(side, name):
+    """fairseq's two ways to compute it, for up to 512 positions and for more, agree."""
+    operation = build(side, name)
+    h = normal(600, 1, CHANNELS)
+    where = Context()
+    torch.testing.assert_close(operation(h[:500], where)[:450], operation(h, where)[:450])
+
+
+@pytest.mark.parametrize("name", CANDIDATES["decoder"])
+@hypothesis_settings(deadline=None, max_examples=10)
+@given(orders=beam_orders())
+def test_incremental_decoding_with_reordered_beams(name, orders):
+    """One step at a time, with beams swapped, dropped and doubled, equals the full forward."""
+    operation = build("decoder", name)
+    padding = torch.zeros(4, SOURCE, dtype=torch.bool)
+    padding[:2, -2:] = True
+    encoder_out = normal(SOURCE, 2, 12).repeat_interleave(2, dim=1)
+    prefix, state = normal(0, 4, CHANNELS), {}
+    for order in orders:
+        prefix = torch.cat([prefix, normal(1, prefix.size(1), CHANNELS)])
+        where = Context(
+            encoder_out=encoder_out, encoder_padding_mask=padding, incremental_state=state
+        )
+        step = operation(prefix[-1:], where)
+        full = operation(prefix, Context(None, causal_mask(len(prefix)), encoder_out, padding))
+        # fairseq computes the softmax in single precision
+        torch.testing.assert_close(step, full[-1:], rtol=1e-5, atol=1e-5)
+        reorder(operation, state, order)
+        prefix, encoder_out = prefix.index_select(1, order), encoder_out.index_select(1, order)
+        padding = padding.index_select(0, order)
+
+
+@hypothesis_settings(deadline=None, max_examples=15)
+@given(genotype=genotypes((2, 2), (2, 4)), orders=beam_orders())
+def test_incremental_decoding_of_whole_genotypes(genotype, orders):
+    model = build_model(genotype=genotype.to_json(), hidden_size=48).double().eval()
+    check_incremental_model(model, orders)
+
+
+@hypothesis_settings(deadline=None, max_examples=3)
+@given(orders=beam_orders())
+def test_incremental_decoding_of_a_supernet(orders):
+    check_incremental_model(build_model().double().eval(), orders)
+
+
+@pytest.mark.parametrize("genotype", [None, TYPICAL.to_json()])
+def test_padding_never_changes_a_sentences_logits(genotype):
+    check_padding_of_model(build_model(genotype=genotype).double().eval())

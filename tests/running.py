@@ -1,0 +1,120 @@
+"""Running fairseq's real commands in tests: flags, processes, and reading what they write."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli.train import main as fairseq_train
+
+CHECKOUT = Path(__file__).parent.parent
+PLUGIN = CHECKOUT / "fairseq_revdarts"
+BIN = Path(sys.executable).parent
+
+NETWORK = [
+    "--arch=revdarts_transformer_tiny",
+    "--embed-dim=16",
+    "--hidden-size=48",
+    "--ffn-embed-dim=32",
+    "--share-all-embeddings",
+]
+TRAINING = [
+    f"--user-dir={PLUGIN}",
+    "--optimizer=adam",
+    "--lr=0.003",
+    "--lr-scheduler=inverse_sqrt",
+    "--warmup-updates=4",
+    "--max-tokens=400",
+    "--required-batch-size-multiple=1",
+    "--num-workers=0",
+    "--log-interval=2",
+    "--log-format=json",
+    "--disable-validation",
+    "--cpu",
+]
+SEARCH = [
+    *NETWORK,
+    *TRAINING,
+    "--task=bilevel_search",
+    "--criterion=reversible_search",
+    "--alpha-lr=0.05",
+    "--drift-interval=2",
+]
+TRANSLATION = [
+    *TRAINING,
+    "--task=translation",
+    "--criterion=label_smoothed_cross_entropy",
+    "--label-smoothing=0.1",
+]
+RETRAIN = [*NETWORK, *TRANSLATION]
+GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
+TEST_SENTENCES = 13
+
+
+def run(*command, fails=False, **more):
+    """Run a command; its standard output and error together. It must succeed, or fail."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment.update(more.pop("env", {}))
+    result = subprocess.run(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        **more,
+    )
+    assert (result.returncode != 0) == fails, result.stdout[-5000:]
+    return result.stdout
+
+
+def train(data, folder, *flags, updates, **more):
+    return run(
+        "fairseq-train", data, f"--save-dir={folder}", f"--max-update={updates}", *flags, **more
+    )
+
+
+def train_in_process(data, folder, *flags, updates):
+    """fairseq-train without a process of its own."""
+    words = [str(data), f"--save-dir={folder}", f"--max-update={updates}", *flags]
+    args = options.parse_args_and_arch(options.get_training_parser(), input_args=words)
+    fairseq_train(convert_namespace_to_omegaconf(args))
+
+
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def weights(path):
+    """Model weights, without a buffer that some fairseq versions leave uninitialised."""
+    return {k: v for k, v in load(path)["model"].items() if not k.endswith("_float_tensor")}
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def hypotheses(output, kind="H"):
+    """From a sentence's number to its text, of fairseq-generate's lines H (or D, detokenised)."""
+    lines = re.findall(rf"^{kind}-(\d+)\t\S+\t(.*)$", output, re.MULTILINE)
+    return {int(number): text for number, text in lines}
+
+
+def read_log(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+in_checkout = pytest.mark.skipif(
+    CHECKOUT / ".venv" not in Path(sys.executable).parents,
+    reason="the scripts use the environment of tests/run.sh",
+)
+
+TINY = "--arch revdarts_transformer_tiny --embed-dim 16 --hidden-size 48 --ffn-embed-dim 32"

@@ -1,0 +1,117 @@
+"""alpha's step: what it moves, what it leaves alone, and that it is alpha's gradient."""
+
+import math
+
+import pytest
+import torch
+from helpers import build_model
+from losses import TYPES, batch, criterion
+
+from fairseq_revdarts.search.bilevel import (
+    alpha_gradients,
+    alpha_optimizer,
+    only_alpha_requires_grad,
+    step_alpha,
+)
+from fairseq_revdarts.search.level_loss import LevelLoss
+
+
+def build(**flags):
+    torch.manual_seed(0)
+    model = build_model(TYPES, **flags)
+    model.searching = True
+    return model.train()
+
+
+def test_only_alpha_requires_grad_restores_every_flag():
+    model = build()
+    parameters = list(model.parameters())
+    parameters[3].requires_grad_(False)
+    before = [parameter.requires_grad for parameter in parameters]
+    with pytest.raises(KeyError), only_alpha_requires_grad(model):
+        assert all(alpha.requires_grad for alpha in model.architecture.alphas())
+        assert sum(parameter.requires_grad for parameter in parameters) == 2
+        raise KeyError
+    assert [parameter.requires_grad for parameter in parameters] == before
+
+
+def test_theta_does_not_move_with_alphas_step_and_alpha_does():
+    model = build()
+    adam = alpha_optimizer(model.architecture, 0.1, (0.9, 0.98), 0.0)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    gradients, loss = alpha_gradients(model, criterion, [batch()], 1.0)
+    step_alpha(adam, model.architecture.alphas(), gradients, loss)
+    for name, value in model.named_parameters():
+        assert torch.equal(value, before[name]) == (not name.startswith("architecture"))
+        assert value.grad is None
+
+
+def test_alpha_does_not_move_with_thetas_step():
+    model = build()
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.1
+    )
+    before = [alpha.clone() for alpha in model.architecture.alphas()]
+    criterion(model, batch())[0].backward()
+    optimizer.step()
+    for alpha, old in zip(model.architecture.alphas(), before):
+        assert torch.equal(alpha, old) and alpha.grad is None
+
+
+@pytest.mark.parametrize("backprop", ["reconstruct", "checkpoint"])
+def test_alphas_gradient_is_plain_autograds(backprop):
+    expected, actual = (
+        alpha_gradients(build(backprop=mode, dropout=0.0), criterion, [batch(), batch(1)], 1.0)
+        for mode in ("store", backprop)
+    )
+    assert expected[1].sample_size == actual[1].sample_size == 48
+    for plain, other in zip(expected[0], actual[0]):
+        torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-5 * plain.abs().max().item())
+
+
+def test_loss_scale_cancels_and_empty_batches_contribute_nothing():
+    plain, loss = alpha_gradients(build(dropout=0.0), criterion, [batch()], 1.0)
+    scaled, same = alpha_gradients(build(dropout=0.0), criterion, [{}, batch(), {}], 128.0)
+    assert loss == same
+    for one, other in zip(plain, scaled):
+        torch.testing.assert_close(one, other)
+    nothing, none = alpha_gradients(build(), criterion, [{}], 1.0)
+    assert none == LevelLoss(0.0, 0.0)
+    assert not any(gradient.any() for gradient in nothing)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "loss", "message"),
+    [
+        (math.nan, 1.0, r"not finite at encoder\.1\.1, encoder\.1\.2, .*, decoder\.2\.2$"),
+        (math.inf, 1.0, r"not finite at encoder\.1\.1, "),
+        (0.0, math.nan, r"alpha's loss is nan$"),
+    ],
+)
+def test_numbers_that_are_not_finite_move_nothing(gradient, loss, message):
+    model = build()
+    adam = alpha_optimizer(model.architecture, 0.1, (0.9, 0.98), 0.0)
+    before = [alpha.clone() for alpha in model.architecture.alphas()]
+    bad = [torch.full_like(alpha, gradient) for alpha in model.architecture.alphas()]
+    with pytest.raises(FloatingPointError, match=message):
+        step_alpha(adam, model.architecture.alphas(), bad, LevelLoss(loss, 1.0))
+    for alpha, old in zip(model.architecture.alphas(), before):
+        assert torch.equal(alpha, old)
+    assert model.architecture.encoder_step == 0
+
+
+def test_weight_decay_and_adam_are_torchs():
+    model = build()
+    alphas = model.architecture.alphas()
+    twins = [torch.nn.Parameter(alpha.detach().clone()) for alpha in alphas]
+    adam = alpha_optimizer(model.architecture, 3e-4, (0.9, 0.98), 1e-3)
+    expected = torch.optim.Adam(twins, lr=3e-4, betas=(0.9, 0.98), weight_decay=1e-3)
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        gradients = [torch.randn(alpha.shape, generator=generator) for alpha in alphas]
+        step_alpha(adam, alphas, gradients, LevelLoss(1.0, 2.0))
+        for twin, gradient in zip(twins, gradients):
+            twin.grad = gradient / 2
+        expected.step()
+    for alpha, twin in zip(alphas, twins):
+        torch.testing.assert_close(alpha, twin)

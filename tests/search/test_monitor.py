@@ -1,0 +1,281 @@
+"""What a search reports while it runs, numbers that go bad, and the end of a stable search."""
+
+import json
+import logging
+import math
+from typing import ClassVar
+
+import pytest
+import torch
+from fairseq.logging import metrics, progress_bar
+from helpers import build_model
+from running import SEARCH, load, read_log, train, train_in_process, weights
+
+from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
+from fairseq_revdarts.genotype import load_genotype
+from fairseq_revdarts.search.level_loss import LevelLoss
+from fairseq_revdarts.search.monitor import SearchMonitor
+from fairseq_revdarts.search_space import CANDIDATES
+from fairseq_revdarts.tasks import bilevel_search
+
+REPORTED = {"alpha_loss", "alpha_entropy", "parameter_free", "stable_updates", "drift"}
+LOSS = LevelLoss(8 * math.log(2), 4)
+FP16 = ["--fp16", "--fp16-no-flatten-grads", "--backprop=checkpoint"]
+
+
+def favour(architecture, operation, nodes):
+    """Let `operation` lead in the first `nodes` nodes, and ffn in the others."""
+    for side, alpha in zip(CANDIDATES, architecture.alphas()):
+        for number, row in enumerate(alpha.data.flatten(0, 1)):
+            leads = operation if number + (len(alpha) * 2) * (side == "decoder") < nodes else "ffn"
+            row.zero_()[CANDIDATES[side].index(leads)] = 2.0
+
+
+def poison(monkeypatch, level, number, value):
+    """Multiply loss `number` of "theta" or "alpha" by `value`."""
+    forward, seen = ReversibleSearchCriterion.forward, []
+
+    def poisoned(self, model, sample, reduce=True):
+        loss, *more = forward(self, model, sample, reduce)
+        of_alpha = model.architecture.encoder.requires_grad
+        if torch.is_grad_enabled() and of_alpha == (level == "alpha"):
+            seen.append(loss)
+        if len(seen) == number:
+            loss = loss * value
+        return (loss, *more)
+
+    monkeypatch.setattr(ReversibleSearchCriterion, "forward", poisoned)
+
+
+def poison_gradient(monkeypatch, number, value):
+    """Put `value` into alpha's gradient `number`, at node decoder.1.2."""
+    compute, seen = bilevel_search.alpha_gradients, []
+
+    def poisoned(*arguments, **more):
+        gradients, loss = compute(*arguments, **more)
+        seen.append(loss)
+        if len(seen) == number:
+            gradients[1][0, 1, 3] = value
+        return gradients, loss
+
+    monkeypatch.setattr(bilevel_search, "alpha_gradients", poisoned)
+
+
+def valid_json(folder):
+    """The search's files hold no NaN and no infinity, which are not JSON."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    load_genotype(str(folder / "genotype.json"))
+    lines = (folder / "search.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+# ------------------------------------------------------------------------------- reports
+
+
+class Recorder:
+    """In the place of TensorBoard's writer and of the module wandb."""
+
+    numbers: ClassVar = {}
+
+    def __init__(self, folder="wandb"):
+        self.folder = folder
+
+    def add_text(self, *_):
+        pass
+
+    flush = add_text
+
+    def add_scalar(self, name, value, step):
+        self.numbers[self.folder.split("/")[-1], name, step] = value
+
+    def init(self, **_):
+        self.config = {}
+
+    def log(self, numbers, step):
+        for name, value in numbers.items():
+            self.add_scalar(name, value, step)
+
+
+def test_log_tensorboard_wandb_and_search_jsonl_get_the_same(data, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(progress_bar, "SummaryWriter", Recorder)
+    monkeypatch.setattr(progress_bar, "wandb", Recorder())
+    monkeypatch.setattr(progress_bar, "_tensorboard_writers", {})
+    boards = [f"--tensorboard-logdir={tmp_path}/tb", "--wandb-project=search"]
+    train_in_process(data, tmp_path, *SEARCH, *boards, "--log-interval=1", updates=2)
+    for entry in read_log(tmp_path / "search.jsonl"):
+        for name in REPORTED:
+            for of_board in (("train_inner", name), ("wandb", f"train_inner/{name}")):
+                number = Recorder.numbers[(*of_board, entry["update"])]
+                assert float(number) == pytest.approx(entry[name], abs=6e-4), of_board
+    assert all(f'"{name}"' in caplog.text for name in REPORTED)
+
+
+@pytest.mark.parametrize("operation", ["zero", "identity"])
+@pytest.mark.parametrize(("nodes", "warns"), [(0, False), (4, False), (5, True), (8, True)])
+def test_a_collapse_is_warned_of_once(tmp_path, caplog, operation, nodes, warns):
+    model = build_model()
+    favour(model.architecture, operation, nodes)
+    assert model.architecture.parameter_free_share() == nodes / 8
+    monitor = SearchMonitor(model, drift_interval=0, drift_limit=1.0, log_interval=1)
+    monitor.open_log(str(tmp_path / "search.jsonl"), 0)
+    for update in (1, 2):
+        with metrics.aggregate("collapse", new_root=True) as numbers:
+            monitor.report(update, LOSS, LOSS)
+        assert numbers.get_smoothed_values()["parameter_free"] == nodes / 8
+    assert [entry["parameter_free"] for entry in read_log(tmp_path / "search.jsonl")] == [
+        nodes / 8
+    ] * 2
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == warns
+    for warning in warnings:
+        assert "update 1" in warning and "revdarts-derive --exclude zero,identity" in warning
+
+
+def test_nothing_is_warned_of_before_alpha_moves_or_by_other_processes(tmp_path, caplog):
+    model = build_model()
+    favour(model.architecture, "zero", 8)
+    monitor = SearchMonitor(model, 0, 1.0, 1)
+    monitor.report(1, LOSS, LOSS)
+    monitor.open_log(str(tmp_path / "search.jsonl"), 0)
+    monitor.report(2, LOSS)
+    assert not caplog.records
+    (entry,) = read_log(tmp_path / "search.jsonl")
+    assert entry["alpha_loss"] is None and entry["drift"] is None
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_log(tmp_path):
+    monitor = SearchMonitor(build_model(), 0, 1.0, 1)
+    monitor.open_log(str(tmp_path / "search.jsonl"), 0)
+    monitor.report(1, LevelLoss(math.nan, 4), LOSS)
+    (entry,) = read_log(tmp_path / "search.jsonl")
+    assert entry["loss"] is None and entry["alpha_loss"] == 2.0
+
+
+def test_updates_since_the_genotype_last_changed_are_counted():
+    architecture = build_model().architecture
+    favour(architecture, "zero", 3)
+    counts = []
+    for operation in ("zero", "zero", "identity", "identity", "identity"):
+        before = architecture.genotype()
+        favour(architecture, operation, 3)
+        architecture.count_stable(before)
+        counts.append(int(architecture.stable_updates))
+    assert counts == [1, 2, 0, 1, 2]
+
+
+def test_a_checkpoint_from_before_the_count_is_restored():
+    model = build_model()
+    state = model.state_dict()
+    model.architecture.stable_updates.fill_(5)
+    del state["architecture.stable_updates"]
+    model.load_state_dict(state)
+    assert model.architecture.stable_updates == 0
+
+
+# ------------------------------------------------------------------------------- bad numbers
+
+
+@pytest.mark.parametrize("update_freq", [1, 2])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_of_theta_that_is_no_number_ends_the_search(
+    data, tmp_path, monkeypatch, caplog, value, update_freq
+):
+    poison(monkeypatch, "theta", 1 + update_freq, value)
+    flags = ["--log-interval=1", f"--update-freq={update_freq}"]
+    with pytest.raises(FloatingPointError, match="update 2: theta's gradients are not finite"):
+        train_in_process(data, tmp_path, *SEARCH, *flags, updates=3)
+    assert f"update 2: theta's loss is {value}" in caplog.text
+    assert [entry["update"] for entry in valid_json(tmp_path)] == [1]
+    assert all(value.isfinite().all() for value in weights(tmp_path / "crash.pt").values())
+
+
+def test_a_bad_loss_in_the_short_group_at_an_epochs_end(data, tmp_path, monkeypatch):
+    """11 pairs in 3 batches: the second update has one."""
+    poison(monkeypatch, "theta", 3, math.nan)
+    flags = ["--train-subset=valid", "--batch-size=4", "--update-freq=2"]
+    with pytest.raises(FloatingPointError, match="update 2: theta's gradients are not finite"):
+        train_in_process(data, tmp_path, *SEARCH, *flags, updates=3)
+
+
+@pytest.mark.parametrize("of_the_loss", [True, False])
+def test_numbers_of_alpha_that_are_none_end_the_search(data, tmp_path, monkeypatch, of_the_loss):
+    nodes = "encoder.1.1, encoder.1.2, .*" if of_the_loss else "decoder.1.2$"
+    if of_the_loss:
+        poison(monkeypatch, "alpha", 2, math.nan)
+    else:
+        poison_gradient(monkeypatch, 2, math.inf)
+    flags = ["--log-interval=1", "--save-interval-updates=1"]
+    with pytest.raises(RuntimeError, match=f"update 2: alpha's loss .* not finite at {nodes}"):
+        train_in_process(data, tmp_path, *SEARCH, *flags, updates=3)
+    assert [entry["update"] for entry in valid_json(tmp_path)] == [1]
+    assert weights(tmp_path / "checkpoint_last.pt")["architecture.encoder_step"] == 1
+
+
+def test_an_overflow_of_alpha_in_fp16_is_skipped_and_rescaled(data, tmp_path, monkeypatch, caplog):
+    poison_gradient(monkeypatch, 2, math.inf)
+    train_in_process(data, tmp_path, *SEARCH, *FP16, "--log-interval=1", updates=4)
+    assert "update 2: alpha's loss" in caplog.text and "not finite at decoder.1.2" in caplog.text
+    log = valid_json(tmp_path)
+    assert [entry["alpha_loss"] is None for entry in log] == [False, True, False, False]
+    checkpoint = load(tmp_path / "checkpoint_last.pt")
+    assert checkpoint["optimizer_history"][-1]["num_updates"] == 4
+    assert checkpoint["last_optimizer_state"]["loss_scale"] == 64
+    assert checkpoint["model"]["architecture.encoder_step"] == 3
+
+
+def test_an_overflow_of_theta_in_fp16_stops_neither(data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)  # fairseq asks for one here
+    poison(monkeypatch, "theta", 2, math.inf)
+    train_in_process(data, tmp_path, *SEARCH, *FP16, "--log-interval=1", updates=3)
+    assert "update 2: theta's gradients are not finite; fairseq skips it" in caplog.text
+    assert [entry["update"] for entry in valid_json(tmp_path)] == [1, 2, 3]
+    checkpoint = load(tmp_path / "checkpoint_last.pt")
+    assert checkpoint["last_optimizer_state"]["loss_scale"] == 64
+    assert checkpoint["model"]["architecture.encoder_step"] == 3
+
+
+def test_a_search_that_explodes_says_where(data, tmp_path):
+    """A learning rate that no network survives, as a user finds out."""
+    flags = [*SEARCH, "--lr=1e15", "--lr-scheduler=fixed"]
+    flags.remove("--warmup-updates=4")
+    output = train(data, tmp_path, *flags, updates=5, fails=True)
+    assert "NaN detected in output of encoder.stack.layers.0.nodes.0.candidates" in output
+    assert output.strip().splitlines()[-1].startswith("RuntimeError: update 1: alpha's loss is nan")
+    assert not (tmp_path / "checkpoint_last.pt").exists()
+
+
+def test_drift_past_its_limit_names_the_update(data, tmp_path):
+    with pytest.raises(RuntimeError, match=r"^update 1: the encoder's reconstruction drift is "):
+        train_in_process(data, tmp_path, *SEARCH, "--drift-limit=1e-12", updates=2)
+
+
+# ------------------------------------------------------------------------------- the end
+
+
+def test_a_stable_search_ends_and_is_not_silently_taken_up_again(data, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    flags = [*SEARCH, "--alpha-lr=1e-9", "--alpha-start=1"]
+    train_in_process(data, tmp_path, *flags, "--stop-when-stable=3", updates=9)
+    ended = "the genotype has been stable for 3 updates, --stop-when-stable is 3"
+    assert ended in caplog.text
+
+    def state():
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+    def updates():
+        return load(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+
+    assert updates() == 4  # before --alpha-start nothing counts
+    before = state()
+    caplog.clear()
+    train_in_process(data, tmp_path, *flags, "--stop-when-stable=3", updates=9)
+    assert ended in caplog.text and state() == before
+    train_in_process(data, tmp_path, *flags, "--stop-when-stable=5", updates=9)
+    assert updates() == 6
+    train_in_process(data, tmp_path, *flags, updates=7)
+    assert updates() == 7
+    assert weights(tmp_path / "checkpoint_last.pt")["architecture.stable_updates"] == 6

@@ -1,0 +1,107 @@
+"""The sampling baseline: one random path an update, and the best of many at each checkpoint."""
+
+import random
+
+import torch
+from helpers import build_model, copy_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from losses import TYPES, build, sample
+from running import SEARCH, assert_same_weights, read_log, run, train, weights
+
+from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
+from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.search.sampling import PATHS, mark_best_path, random_path, restricted_to
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
+
+SAMPLING = [*SEARCH, "--search-strategy=sampling"]
+SUPERNET = build_model(TYPES)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(), update=st.integers(0), state=st.integers(0, 2**31))
+def test_a_path_depends_on_the_seed_and_the_update_alone(seed, update, state):
+    path = random_path(SUPERNET, seed, update)
+    random.seed(state)
+    torch.manual_seed(state)
+    assert random_path(SUPERNET, seed, update) == path
+
+
+def test_paths_are_those_of_searches_under_way():
+    assert random_path(SUPERNET, 1, 0) == Genotype(
+        "max",
+        (("identity", "conv_5"), ("dynamic_conv_7", "conv_3")),
+        (
+            ("self_attention", "self_attention", CROSS_ATTENTION),
+            ("zero", "dynamic_conv_11", CROSS_ATTENTION),
+        ),
+    )
+
+
+def test_every_candidate_is_sampled_as_often():
+    updates = 2000
+    paths = [random_path(SUPERNET, 1, update) for update in range(updates)]
+    for side, names in CANDIDATES.items():
+        drawn = [getattr(path, side)[1][0] for path in paths]
+        for name in names:
+            assert abs(drawn.count(name) - updates / len(names)) < 50, name
+    assert {path.decoder[0][-1] for path in paths} == {CROSS_ATTENTION}
+
+
+def gradients(model):
+    """Loss and gradients of a step, with dropout."""
+    torch.manual_seed(1)
+    loss = build(ReversibleSearchCriterion)(model, sample())[0]
+    loss.backward()
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return loss, found
+
+
+def test_within_a_path_the_supernet_is_the_derived_network():
+    path = random_path(SUPERNET, 3, 0)
+    derived = build_model(TYPES, genotype=path.to_json(), backprop="reconstruct")
+    copy_weights(SUPERNET, derived, path)
+    before = list(SUPERNET.state_dict())
+    with restricted_to(SUPERNET, path):
+        loss, of_path = gradients(SUPERNET)
+    expected_loss, expected = gradients(derived)
+    assert torch.equal(loss, expected_loss) and of_path.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.equal(of_path[name], gradient), name
+    assert list(SUPERNET.state_dict()) == before
+    assert len(gradients(SUPERNET)[1]) > len(expected)
+
+
+def test_alpha_marks_the_best_path():
+    criterion = build(ReversibleSearchCriterion)
+    mark_best_path(SUPERNET, criterion, [sample(), {}], seed=5)
+    losses = {}
+    with torch.no_grad():
+        SUPERNET.eval()
+        for number in range(PATHS):
+            path = random_path(SUPERNET, 5, f"candidate {number}")
+            with restricted_to(SUPERNET, path):
+                losses[path] = float(criterion(SUPERNET, sample())[0])
+        SUPERNET.train()
+    assert SUPERNET.architecture.genotype() == min(losses, key=losses.get)
+    for alpha in SUPERNET.architecture.alphas():
+        assert sorted(alpha.unique().tolist()) == [0, 1] and (alpha.sum(-1) == 1).all()
+
+
+def test_a_search_that_samples(data, tmp_path):
+    """Its genotype is the one that derive finds; resumed, it goes on where it was."""
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    flags = [flag for flag in SAMPLING if flag != "--disable-validation"]
+    train(data, straight, *flags, updates=4)
+    train(data, resumed, *flags, updates=2)
+    first = weights(resumed / "checkpoint_last.pt")
+    train(data, resumed, *flags, updates=4)
+    assert_same_weights(straight / "checkpoint_last.pt", resumed / "checkpoint_last.pt")
+    genotype = (straight / "genotype.json").read_text()
+    assert (resumed / "genotype.json").read_text() == genotype
+    run("revdarts-derive", straight / "checkpoint_last.pt", "-o", tmp_path / "derived.json")
+    assert (tmp_path / "derived.json").read_text() == genotype
+    log = read_log(straight / "search.jsonl")
+    assert [entry["alpha_loss"] for entry in log] == [None, None]
+    assert first["architecture.encoder_step"] == 0
