@@ -26,18 +26,7 @@ search_flags="$common_flags --total-num-update $search_updates --lr 3e-3 --warmu
 train_flags="$common_flags --total-num-update $train_updates --lr 4e-3 --warmup-updates $((train_updates / 6))
     --dropout 0.1 --save-interval-updates 500"
 
-fit() { # RUN SEED GENOTYPE|transformer FLAGS...: train it with $parameters parameters
-    local flags
-    flags=$(python "$examples/size.py" "$3" "$parameters" --data "$work/data" --layers 4)
-    train_network "$1" $flags --seed "$2" "${@:4}"
-}
-
-network() { # NAME SEED GENOTYPE|transformer FLAGS...: train, translate, score
-    local run=$1-$2
-    stage "$run" "$run: train, $train_updates updates" fit "$run" "${@:2}"
-    stage "$run-translate" "$run: translate the test set" generate "$run"
-    stage "$run-score" "$run: score" score "$run"
-}
+source "$here/networks.sh"
 
 search_for() { # SEARCH SEED UPDATES FLAGS...
     stage "$1" "$1: $3 updates" train "$1" "$3" $architecture $search_flags \
@@ -67,28 +56,6 @@ untrained() { # NAME SEED: by family, from alpha's first values
     search_for "$1-search-$2" "$2" 1 --alpha-start 1
     derive_by_family "$1-search-$2"
     network "$1" "$2" "$work/$1-search-$2/by_family.json"
-}
-
-stop_all() { # what runs in the background does not hear Ctrl-C
-    for job in $(jobs -p); do kill -- "-$job" || true; done
-    exit 130
-}
-trap stop_all INT TERM
-
-failed=0
-await_fewer_than() { # N networks at work
-    while [ "$(jobs -p | wc -l)" -ge "$1" ]; do wait -n || failed=1; done
-}
-
-in_background() { # COMMAND NAME SEED ARGUMENTS...: as soon as fewer than $JOBS are at work
-    await_fewer_than "${JOBS:-1}"
-    set -m # a process group of its own, for stop_all
-    (
-        trap report_a_stop EXIT
-        exec > >(sed -u "s/^/$2-$3: /") 2>&1
-        "$@"
-    ) &
-    set +m
 }
 
 stage binarise "sentencepiece and fairseq-preprocess" binarise

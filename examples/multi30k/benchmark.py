@@ -1,0 +1,120 @@
+"""The table of random genotypes: which are missing, and one more line for it. benchmark.sh calls this.
+
+The table is a CSV file. Lines that begin with # state the regime, the same for all rows, and the versions;
+the columns are genotype (as a genotype file has it), seed (of the training), parameters, loss (validation, in
+bits per token), bleu, and seconds (of the processor, for the training).
+"""
+
+import argparse
+import csv
+import fcntl
+import json
+import platform
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Dict, List
+
+import torch
+
+from fairseq_revdarts.models.revdarts_transformer.config import (
+    RevDartsTransformerConfig,
+    chosen_genotype,
+)
+
+COLUMNS = ("genotype", "seed", "parameters", "loss", "bleu", "seconds")
+PACKAGES = ("torch", "fairseq-fixed", "fairseq", "sentencepiece", "sacrebleu")
+
+
+def read_table(path: Path, regime: str = "") -> List[Dict[str, str]]:
+    """The rows of a table; none if there is no file.
+
+    Raises:
+        SystemExit: its rows were trained in another regime than `regime`
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if regime and lines and lines[0] != f"# {regime}":
+        sys.exit(f"{path}: its regime is another one:\n{lines[0]}\n# {regime}\nname another TABLE")
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def append_row(path: Path, row: Dict[str, object], regime: str) -> None:
+    """Add a row, and before the first one the head; several processes may do so at once."""
+    with open(path, "a+", encoding="utf-8", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if file.tell() == 0:
+            file.write(f"# {regime}\n# {versions()}\n")
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def versions() -> str:
+    """Python and the packages on which the figures depend."""
+    found = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def json_of(name: str) -> str:
+    """The genotype that `name`, such as random:7, stands for."""
+    return chosen_genotype(RevDartsTransformerConfig(genotype=name)).to_json()
+
+
+def last(pattern: str, path: Path) -> str:
+    """The last number in a file that `pattern` finds."""
+    return re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)[-1].replace(",", "")
+
+
+def trained(work: Path, run: str, seed: int) -> Dict[str, object]:
+    """The row of a network that benchmark.sh has trained and scored."""
+    checkpoint = torch.load(work / run / "checkpoint_last.pt", weights_only=True, mmap=True)
+    log, score = work / f"{run}.log", work / f"{run}-score.log"
+    spent = re.findall(r"^processor seconds = ([\d.]+)", log.read_text("utf-8"), re.MULTILINE)
+    return {
+        "genotype": json.dumps(json.loads(checkpoint["cfg"]["model"]["genotype"])),
+        "seed": seed,
+        "parameters": last(r"^parameters = ([\d,]+)", score),
+        "loss": last(r"valid on .* nll_loss[ =]([\d.]+)", log),
+        "bleu": last(r"^BLEU = ([\d.]+)", score),
+        "seconds": round(sum(map(float, spent))),
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--regime", required=True, help="how all rows are trained")
+    actions = parser.add_subparsers(dest="action", required=True)
+    missing = actions.add_parser(
+        "missing", help="of the lines GENOTYPE SEED on stdin, those to train"
+    )
+    append = actions.add_parser("append", help="add the network in WORK/GENOTYPE-SEED")
+    for action in (missing, append):
+        action.add_argument("table", type=Path)
+    append.add_argument("work", type=Path)
+    append.add_argument("genotype")
+    append.add_argument("seed", type=int)
+    args = parser.parse_args()
+    rows = read_table(args.table, args.regime)
+    if args.action == "append":
+        append_row(
+            args.table, trained(args.work, f"{args.genotype}-{args.seed}", args.seed), args.regime
+        )
+        return
+    present = {(row["genotype"], row["seed"]) for row in rows}
+    for line in sys.stdin:
+        genotype, seed = line.split()
+        if (json_of(genotype), seed) not in present:
+            print(genotype, seed)
+
+
+if __name__ == "__main__":
+    main()
