@@ -14,7 +14,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-#: Logits held at once, |V| times tokens: a whole batch's would outweigh the reversible stacks.
+#: Logits held at once, |V| times tokens: those of a whole batch would outweigh the stacks.
 LOGITS_AT_ONCE = 2**21
 
 
@@ -24,13 +24,13 @@ class ReversibleSearchCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
 
     label_smoothing: float = field(
         default=0.1,
-        metadata={"help": "epsilon for label smoothing, of theta's loss and of alpha's"},
+        metadata={"help": "epsilon for label smoothing, for theta and for alpha; 0 for none"},
     )
 
 
 @register_criterion("reversible_search", dataclass=ReversibleSearchCriterionConfig)
 class ReversibleSearchCriterion(LabelSmoothedCrossEntropyCriterion):
-    """Label-smoothed cross entropy, for theta on its data and for alpha on its own.
+    """Label-smoothed cross entropy, for theta and for alpha.
 
     In training, the output projection and the loss are computed chunk by chunk, and again in the
     backward, so that the logits of one chunk are held at a time.

@@ -22,38 +22,47 @@ class BilevelSearchConfig(TranslationConfig):
     search_strategy: ChoiceEnum(STRATEGIES) = field(
         default="darts",
         metadata={
-            "help": "darts: alpha is trained; sampling, a baseline: each update trains a random "
-            "path, and the best of many is chosen on alpha's share"
+            "help": "darts: train alpha, as in the paper; sampling (a baseline): train one random "
+            "path in each update, and choose the best of many on the training pairs of alpha"
         },
     )
     alpha_split: float = field(
         default=0.444,
-        metadata={"help": "share of the training pairs that updates alpha; the rest, theta"},
+        metadata={
+            "help": "share of the training pairs, between 0 and 1, that updates alpha; the others "
+            "update theta"
+        },
     )
     alpha_lr: float = field(
-        default=3e-4, metadata={"help": "learning rate of alpha's Adam, constant"}
+        default=3e-4, metadata={"help": "learning rate of Adam for alpha, constant"}
     )
     alpha_weight_decay: float = field(
-        default=1e-3, metadata={"help": "weight decay of alpha's Adam"}
+        default=1e-3, metadata={"help": "weight decay of Adam for alpha"}
     )
-    alpha_betas: str = field(default="(0.9, 0.98)", metadata={"help": "betas of alpha's Adam"})
+    alpha_betas: str = field(default="(0.9, 0.98)", metadata={"help": "betas of Adam for alpha"})
     alpha_start: int = field(
-        default=0, metadata={"help": "updates of theta before alpha begins to move"}
+        default=0, metadata={"help": "number of updates of theta before alpha begins to move"}
     )
     stop_when_stable: int = field(
         default=0,
         metadata={
-            "help": "end the search when the genotype has been the same for N updates of alpha; "
-            "0 for never"
+            "help": "end the search when the genotype has stayed the same for this many updates "
+            "of alpha; 0 for never"
         },
     )
     drift_interval: int = field(
         default=100,
-        metadata={"help": "measure the reconstruction drift every N updates; 0 for never"},
+        metadata={
+            "help": "number of updates from one measurement of the reconstruction drift to the "
+            "next; 0 for never"
+        },
     )
     drift_limit: float = field(
         default=0.1,
-        metadata={"help": "stop if the relative error of the reconstructed stack input exceeds it"},
+        metadata={
+            "help": "largest drift, the relative error of the reconstructed input of encoder or "
+            "decoder; the search stops above it"
+        },
     )
     amp: bool = II("common.amp")
     cpu: bool = II("common.cpu")

@@ -30,20 +30,24 @@ class EvolvedTransformerConfig(FairseqDataclass):
     """Flags of `--arch evolved_transformer`; the defaults are the authors' base."""
 
     encoder_layers: int = field(
-        default=3, metadata={"help": "encoder cells, each about two transformer layers"}
+        default=3, metadata={"help": "number of encoder cells, each about two transformer layers"}
     )
     decoder_layers: int = field(
-        default=4, metadata={"help": "decoder cells, each about one and a half transformer layers"}
+        default=4,
+        metadata={"help": "number of decoder cells, each about one and a half transformer layers"},
     )
     hidden_size: int = field(
         default=512, metadata={"help": "d: width of embeddings and cells; inner layers are 4 d"}
     )
     attention_heads: int = field(
         default=8,
-        metadata={"help": "attention heads; each decoder cell's first attention has at least 16"},
+        metadata={
+            "help": "number of attention heads; the first attention of each decoder cell has at "
+            "least 16"
+        },
     )
     dropout: float = field(
-        default=0.1, metadata={"help": "dropout probability, also within the cells' branches"}
+        default=0.1, metadata={"help": "dropout probability, also within the branches of the cells"}
     )
     attention_dropout: float = field(
         default=0.1, metadata={"help": "dropout probability for attention weights"}

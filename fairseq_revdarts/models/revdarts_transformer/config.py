@@ -33,49 +33,48 @@ class RevDartsTransformerConfig(FairseqDataclass):
         default=None,
         metadata={
             "help": "architecture to build: a genotype file, the name of one that ships with the "
-            "package, or random:SEED for a random one with the flags' splits, cell layers and "
-            "pooling; without it the model is the supernet of the search"
+            "package, or random:SEED for a random one with the splits, cell layers and pooling "
+            "that the other flags say (default: none, the model is the supernet of a search)"
         },
     )
     encoder_layers: int = field(
-        default=12, metadata={"help": "encoder layers, a multiple of --cell-layers"}
+        default=12, metadata={"help": "number of encoder layers, a multiple of --cell-layers"}
     )
     decoder_layers: int = field(
-        default=12, metadata={"help": "decoder layers, a multiple of --cell-layers"}
+        default=12, metadata={"help": "number of decoder layers, a multiple of --cell-layers"}
     )
     cell_layers: int = field(
         default=2,
-        metadata={"help": "consecutive layers with an architecture of their own, repeated"},
+        metadata={
+            "help": "s: number of layers in a cell; each of them has its own operations, and the "
+            "cell is repeated until the stack is full"
+        },
     )
     encoder_splits: int = field(
-        default=2, metadata={"help": "parts of an encoder layer, all searched"}
+        default=2, metadata={"help": "number of parts of an encoder layer, all searched"}
     )
     decoder_splits: int = field(
         default=3,
-        metadata={"help": "parts of a decoder layer; the last is always cross-attention"},
+        metadata={"help": "number of parts of a decoder layer; the last is always cross-attention"},
     )
     pooling: ChoiceEnum(POOLINGS) = field(
-        default="max", metadata={"help": "how a node's inputs become one"}
+        default="max", metadata={"help": "how the inputs of a node are pooled into one"}
     )
     node_input: ChoiceEnum(NODE_INPUTS) = field(
         default="normalized",
         metadata={
-            "help": "what a node reads: its pooled inputs normalized (LayerNorm without weights), "
-            "or pooled alone"
+            "help": "what a node reads: its pooled inputs after a LayerNorm without weights "
+            "(normalized), or as they are (pooled)"
         },
     )
-    embed_dim: int = field(
-        default=256, metadata={"help": "e: width of the (factorised) embeddings"}
-    )
+    embed_dim: int = field(default=256, metadata={"help": "e: width of the factorised embeddings"})
     hidden_size: int = field(
         default=960,
-        metadata={"help": "d: width of the stream, a multiple of splits times attention heads"},
+        metadata={"help": "d: width of a layer, a multiple of its splits times --attention-heads"},
     )
-    ffn_embed_dim: int = field(
-        default=1440, metadata={"help": "inner width of the candidate ffn, in every split"}
-    )
+    ffn_embed_dim: int = field(default=1440, metadata={"help": "inner width of the operation ffn"})
     attention_heads: int = field(
-        default=8, metadata={"help": "heads of attention and of dynamic convolutions"}
+        default=8, metadata={"help": "number of heads of attention and of dynamic convolutions"}
     )
     dropout: float = field(default=0.1, metadata={"help": "dropout probability"})
     attention_dropout: float = field(
@@ -96,9 +95,10 @@ class RevDartsTransformerConfig(FairseqDataclass):
     backprop: Optional[ChoiceEnum(BACKPROP_MODES)] = field(
         default=None,
         metadata={
-            "help": "reconstruct: store only the last layer's outputs; checkpoint: activation "
-            "checkpointing, a layer at a time; store: plain backpropagation. The gradients are "
-            "the same (default: reconstruct for a supernet, store for a genotype)"
+            "help": "where the backward pass gets activations from: reconstruct computes them "
+            "from the outputs of the last layer (least memory), checkpoint keeps the inputs of "
+            "each layer, store keeps all (fastest); the gradients are the same "
+            "(default: reconstruct for a supernet, store for a genotype)"
         },
     )
     max_source_positions: int = II("task.max_source_positions")
