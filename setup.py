@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+#: Without tensorboardX, fairseq asks for it each time that it starts.
+EXAMPLES = ["num2words", "matplotlib>=3.6", "tensorboardX"]
+
 setup(
     name="fairseq-revdarts",
     version="0.1.0",
@@ -22,9 +25,9 @@ setup(
         "sentencepiece",
     ],
     extras_require={
-        "tests": ["pytest", "pytest-xdist", "hypothesis", "ruff", "num2words", "matplotlib>=3.6"],
+        "tests": ["pytest", "pytest-xdist", "hypothesis", "ruff", *EXAMPLES],
         "plots": ["matplotlib>=3.6"],
-        "examples": ["num2words", "matplotlib>=3.6"],
+        "examples": EXAMPLES,
     },
     entry_points={
         "console_scripts": [

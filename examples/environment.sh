@@ -4,6 +4,15 @@
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 environment=${ENVIRONMENT:-$checkout/.venv}
+# shellcheck disable=SC1091
+source "$checkout/examples/duration.sh"
+
+step() { # TITLE COMMAND...: a line with the title at the start of COMMAND, and its time at the end
+    local begin=$SECONDS
+    printf '  %s ...' "$1"
+    "${@:2}"
+    echo " $(duration $((SECONDS - begin)))"
+}
 
 prepare_environment() {
     local extras=$1 versions=$checkout/constraints.txt stamp pip_version=pip
@@ -11,18 +20,22 @@ prepare_environment() {
     local fairseq=(--no-build-isolation fairseq-fixed)
     stamp=$environment/installed-$extras-$(cat "$checkout/setup.py" "$versions" | cksum | cut -d' ' -f1)
     if [ ! -e "$stamp" ]; then
-        echo "preparing $environment (a few minutes, once)"
-        [ -e "$environment/bin/python" ] || "${PYTHON:-python3}" -m venv "$environment"
+        echo "Installing into $environment, once:"
+        if [ ! -e "$environment/bin/python" ]; then
+            step "the virtual environment" "${PYTHON:-python3}" -m venv "$environment"
+        fi
         local python=$environment/bin/python
         if "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
             # fairseq 0.12.2 lacks sources that it would compile if it saw torch.
             fairseq=(fairseq)
             pip_version='pip<24.1' # later ones refuse omegaconf 2.0, which fairseq 0.12.2 needs
         fi
-        "$python" -m pip install -q "$pip_version"
-        "$python" -m pip install -q -c "$versions" setuptools wheel cython numpy torch
-        "$python" -m pip install -q -c "$versions" "${fairseq[@]}"
-        "$python" -m pip install -q -c "$versions" --no-build-isolation -e "$checkout[$extras]"
+        local install=("$python" -m pip install -q --disable-pip-version-check -c "$versions")
+        step "a current pip" "${install[@]}" "$pip_version"
+        step "torch" "${install[@]}" setuptools wheel cython numpy torch
+        step "fairseq, parts of which are compiled" "${install[@]}" "${fairseq[@]}"
+        step "this plugin, with what its $extras need" \
+            "${install[@]}" --no-build-isolation -e "$checkout[$extras]"
         touch "$stamp"
     fi
 }
