@@ -1,7 +1,7 @@
-"""What is watched while a search runs: both losses, the reconstruction's drift, signs of collapse.
+"""The report of a search while it runs: both losses, the reconstruction drift, signs of collapse.
 
 fairseq's metrics take all of it to the log, the progress bar, TensorBoard and Weights & Biases;
-`search.jsonl` keeps the same under the same names.
+`search.jsonl` keeps the same under the same names, without rounding.
 """
 
 import logging
@@ -21,15 +21,19 @@ from .processes import largest_over_processes
 
 logger = logging.getLogger(__name__)
 
+#: Places in the progress bar and in the lines of the log. Those of fairseq are from 10 (loss) to
+#: 1600 (memory of the GPU).
+FIRST, LAST = 0, 2000
+
 
 class SearchMonitor:
     """Reports every update of a search, and stops it when its gradients cannot be trusted.
 
     Args:
         model: the supernet
-        drift_interval: measure the drift every so many updates; 0 for never
-        drift_limit: the largest relative error that is let pass
-        log_interval: `search.jsonl` gets every so many updates
+        drift_interval: number of updates from one measurement of the drift to the next; 0 for never
+        drift_limit: the largest relative error with which the search continues
+        log_interval: number of updates from one line of `search.jsonl` to the next
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class SearchMonitor:
         self._log_interval = log_interval
         self._log: Optional[SearchLog] = None
         self._warned = False
-        #: Of theta's micro-batches since its last update.
+        #: Of the micro-batches of theta since its last update.
         self.theta_losses: List[LevelLoss] = []
 
     def open_log(self, path: str, update_num: int) -> None:
@@ -53,15 +57,15 @@ class SearchMonitor:
         self._log = SearchLog(path, update_num)
 
     def begin_micro_batch(self, update: int, update_freq: int, scaler: Any) -> None:
-        """Before a micro-batch of theta: measure the drift in its backward, if it is the time.
+        """Before a micro-batch of theta: measure the drift in its backward pass, if it is time.
 
-        If all micro-batches of the update were seen, and yet fairseq did not come to its step, the
-        gradients were not finite. In fp16 fairseq goes on with the next batches; otherwise it is
-        looking for the cause before it stops.
+        If fairseq has seen all micro-batches of the update and yet made no step, the gradients were
+        not finite. In fp16 fairseq continues with the next batches; otherwise it looks for the
+        cause before it stops.
 
         Args:
-            update: the update's number, from 1
-            update_freq: micro-batches in an update
+            update: number of the update, from 1
+            update_freq: micro-batches per update
             scaler: of the loss, or None
 
         Raises:
@@ -91,7 +95,7 @@ class SearchMonitor:
         """Note the largest drift of all processes, if it was measured.
 
         Raises:
-            RuntimeError: it is past the limit; names the update and the stack. All processes stop
+            RuntimeError: it is above the limit; names the update and the stack. All processes stop
         """
         stacks = self._model.stacks()
         if not all(stack.measures_drift for stack in stacks):
@@ -115,12 +119,12 @@ class SearchMonitor:
     def report(
         self, update: int, theta_loss: LevelLoss, alpha_loss: Optional[LevelLoss] = None
     ) -> None:
-        """Report an update, and once if the search is collapsing.
+        """Report an update; warn, once, if the search is collapsing.
 
         Args:
             update: its number, from 1
-            theta_loss: theta's loss over all processes
-            alpha_loss: alpha's; None if alpha did not move
+            theta_loss: loss of theta over all processes
+            alpha_loss: loss of alpha; None if alpha did not move
         """
         architecture = self._model.architecture
         numbers = {
@@ -130,13 +134,14 @@ class SearchMonitor:
             "drift": architecture.last_drift(),
         }
         losses = {"loss": _bits(theta_loss), "alpha_loss": alpha_loss and _bits(alpha_loss)}
+        # fairseq itself logs num_updates later, and shows it past the 100th column.
+        metrics.log_scalar("num_updates", update, weight=0, priority=FIRST)
         if alpha_loss is not None:
-            metrics.log_scalar("alpha_loss", losses["alpha_loss"], alpha_loss.sample_size, round=3)
+            _show("alpha_loss", losses["alpha_loss"], weight=alpha_loss.sample_size)
             self._warn_of_collapse(update, numbers["parameter_free"])
         for name, number in numbers.items():
             if number is not None:
-                digits = None if name == "drift" else 4
-                metrics.log_scalar(name, number, weight=0, round=digits)
+                _show(name, number, weight=0)
         if self._log is not None and update % self._log_interval == 0:
             probabilities = architecture.node_probabilities()
             self._log.write({"update": update, **losses, **numbers, "probabilities": probabilities})
@@ -154,6 +159,15 @@ class SearchMonitor:
             )
 
 
+def _show(name: str, number: float, weight: float) -> None:
+    """Log a number of the search, rounded; the latest if `weight` is 0, otherwise a mean."""
+    if name == "drift":
+        number = float(f"{number:.1e}")  # any power of ten: two significant digits
+        metrics.log_scalar(name, number, weight, priority=LAST)
+    else:
+        metrics.log_scalar(name, number, weight, priority=LAST, round=3)
+
+
 def _bits(level: LevelLoss) -> Optional[float]:
-    """Bits a token; None if that is no number."""
+    """Bits per token; None if that is no number."""
     return level.mean / math.log(2) if math.isfinite(level.loss) else None

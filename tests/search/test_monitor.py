@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from typing import ClassVar
 
 import pytest
@@ -112,6 +113,27 @@ def test_log_tensorboard_wandb_and_search_jsonl_get_the_same(data, tmp_path, mon
                 number = Recorder.numbers[(*of_board, entry["update"])]
                 assert float(number) == pytest.approx(entry[name], abs=6e-4), of_board
     assert all(f'"{name}"' in caplog.text for name in REPORTED)
+
+
+@pytest.mark.parametrize("log_format", ["simple", "json"])
+def test_the_numbers_of_a_search_come_last_and_rounded(data, search, tmp_path, log_format):
+    output = search[1]  # in JSON
+    if log_format == "simple":
+        flags = [flag for flag in SEARCH if not flag.startswith("--log-format")]
+        output = train(data, tmp_path, *flags, "--log-format=simple", updates=2)
+    lines = re.findall(r"^.* \| (?:train_inner|train) \| .*$", output, re.MULTILINE)
+    assert len(lines) > 1
+    for line in lines:
+        numbers = re.findall(r"(\w+)(?:\": |[= ])\"?([-+.e\d]+)", line)
+        assert numbers.pop()[0].endswith("wall"), line  # fairseq appends the time
+        names = [re.sub("^train_", "", name) for name, _ in numbers]
+        assert set(names[-5:]) == REPORTED and not REPORTED & set(names[:-5]), line
+        for name, number in numbers[-5:]:
+            digits = number.split("e")[0].replace(".", "")
+            assert len(digits) <= (2 if name.endswith("drift") else 4), line
+        # JSON is not read on a terminal: its columns count from the brace.
+        columns = line[max(line.find("{"), 0) :][:100]
+        assert re.search(r"num_updates\W+\d+\W+(train_)?loss\W+\d\.\d", columns), line
 
 
 @pytest.mark.parametrize("operation", ["zero", "identity"])
