@@ -236,9 +236,14 @@ def test_weights_changed_before_the_backward_are_an_error():
         loss.backward()
 
 
+@pytest.mark.parametrize("backward_within", [False, True])
 @pytest.mark.parametrize("mode", ["checkpoint", "reconstruct"])
-def test_autocast_is_the_forwards_own(mode):
-    """The backward runs outside autocast, and finds the forward's all the same."""
+def test_the_recomputation_finds_the_autocast_of_its_forward(mode, backward_within):
+    """The backward may run outside autocast, or within it.
+
+    Within it autocast's cache still holds the weights that the forward has cast, without a graph:
+    a recomputation that took these would have no gradients of the weights.
+    """
     torch.manual_seed(1)
     nodes = [("ffn", "self_attention")] * 2
     stack = build_stack("encoder", nodes, depth=2, dropout=0.0).float()
@@ -252,10 +257,13 @@ def test_autocast_is_the_forwards_own(mode):
     for backprop in ("store", mode):
         stack.backprop = backprop
         seen.clear()
+        names = [name for name, _ in stack.named_parameters()]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_of(stack, inputs)
-        names = [name for name, _ in stack.named_parameters()]
-        values = torch.autograd.grad(loss, list(stack.parameters()))
+            if backward_within:
+                values = torch.autograd.grad(loss, list(stack.parameters()))
+        if not backward_within:
+            values = torch.autograd.grad(loss, list(stack.parameters()))
         assert set(seen) == {torch.bfloat16}
         results[backprop] = dict(zip(names, values))
     total = torch.stack([g.norm() for g in results["store"].values()]).norm()

@@ -1,0 +1,57 @@
+"""Golden losses: a change that is not meant to change results leaves these numbers as they are.
+
+Twenty updates of a search and of a retraining, with every kind of dropout. To accept new numbers on
+purpose: GOLDEN_LOSSES=write python -m pytest tests/commands/test_golden_losses.py
+"""
+
+import json
+import os
+import re
+
+import pytest
+from running import CHECKOUT, RETRAIN, SEARCH, read_log, run, train
+
+GOLDEN = CHECKOUT / "tests/golden_losses.json"
+#: Bits per token. Other processors and versions of torch stay within it, another dropout mask or
+#: another initialisation does not.
+TOLERANCE = 2e-3
+FLAGS = [
+    *("--dropout=0.1", "--attention-dropout=0.1", "--activation-dropout=0.1"),
+    *("--log-interval=1", "--no-save"),
+]
+
+
+@pytest.fixture(scope="module")
+def words(raw, tmp_path_factory):
+    """The corpus binarised by words: no version of sentencepiece changes it."""
+    folder = tmp_path_factory.mktemp("words")
+    run(
+        *("fairseq-preprocess", "--source-lang=en", "--target-lang=fr", "--joined-dictionary"),
+        *(f"--trainpref={raw}/raw/train", f"--validpref={raw}/raw/valid", f"--destdir={folder}"),
+    )
+    return folder
+
+
+def losses_of_a_search(data, folder):
+    train(data, folder, *SEARCH, *FLAGS, updates=20)
+    return [
+        entry[name]
+        for name in ("loss", "alpha_loss")
+        for entry in read_log(folder / "search.jsonl")
+    ]
+
+
+def losses_of_a_training(data, folder):
+    output = train(data, folder, *RETRAIN, "--genotype=random:1", *FLAGS, updates=20)
+    return [float(loss) for loss in re.findall(r'\{"epoch": .*?"loss": "([\d.]+)"', output)]
+
+
+@pytest.mark.parametrize("losses_of", [losses_of_a_search, losses_of_a_training])
+def test_losses_are_the_golden_ones(words, tmp_path, losses_of):
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    name, losses = losses_of.__name__, losses_of(words, tmp_path)
+    if os.environ.get("GOLDEN_LOSSES") == "write":
+        golden[name] = [round(loss, 4) for loss in losses]
+        GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
+    assert len(losses) == len(golden[name])
+    assert losses == pytest.approx(golden[name], rel=0, abs=TOLERANCE)
