@@ -5,7 +5,7 @@ import math
 import sys
 from pathlib import Path
 from statistics import mean
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
@@ -20,10 +20,14 @@ from ..derivation import (
 )
 from ..genotype import Genotype, operations_by_node
 from ..search.checkpoint import SavedSearch, load_search
-from ..search_space import CANDIDATES, family
+from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
 from .user_dir import add_user_dir
 
 SHOWN = 3
+#: Share of the uniform entropy above which a search has hardly decided.
+UNDECIDED = 0.95
+#: Operations that compute a position of the decoder without the other target positions.
+NOT_MIXING = {CROSS_ATTENTION, "glu", "ffn", *PARAMETER_FREE}
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
@@ -104,18 +108,41 @@ def report(search: SavedSearch, genotype: Genotype, args: argparse.Namespace) ->
         for node, row in rows.items():
             print(line(node, chosen[node], dict(zip(names, softmax(row)))))
     print()
-    for side, names in CANDIDATES.items():
-        print(decidedness(side, len(names), list(rows_by_node(side, search.alphas[side]).values())))
+    for side, share in shares_of_uniform(search).items():
+        candidates = len(CANDIDATES[side])
+        print(
+            f"{side}: entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of "
+            f"uniform; each of {candidates} candidates has {1 / candidates:.3f} if uniform"
+        )
+    for warning in warnings(search, genotype):
+        print(f"warning: {warning}")
 
 
-def decidedness(side: str, candidates: int, rows: List[Row]) -> str:
-    """How far the probabilities of a side's nodes are from uniform."""
-    average_entropy = mean(entropy(softmax(row)) for row in rows)
-    uniform = math.log(candidates)
-    return (
-        f"{side}: entropy {average_entropy:.2f} nats, {100 * average_entropy / uniform:.0f} % of "
-        f"uniform; each of {candidates} candidates has {1 / candidates:.3f} if uniform"
-    )
+def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
+    """Each side's mean entropy over its nodes, as a share of that of equal probabilities."""
+    return {
+        side: mean(
+            entropy(softmax(row)) for row in rows_by_node(side, search.alphas[side]).values()
+        )
+        / math.log(len(names))
+        for side, names in CANDIDATES.items()
+    }
+
+
+def warnings(search: SavedSearch, genotype: Genotype) -> Iterator[str]:
+    """What speaks against a genotype."""
+    for side, share in shares_of_uniform(search).items():
+        if share > UNDECIDED:
+            yield (
+                f"{side}: alpha's entropy is {100 * share:.1f} % of uniform: the search has hardly "
+                "decided, and its choices are close to chance; search longer, or raise --alpha-lr"
+            )
+    searched = {name for layer in genotype.decoder for name in layer}
+    if searched <= NOT_MIXING:
+        yield (
+            "decoder: no node mixes target positions: of the words written so far, each next word "
+            "can only depend on the last one; --by-family or another search may do better"
+        )
 
 
 def main(arguments: Optional[List[str]] = None) -> None:

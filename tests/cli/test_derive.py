@@ -1,5 +1,7 @@
 """`revdarts-derive`: from checkpoints to a genotype, or to one line that says why not."""
 
+import contextlib
+import io
 import math
 import os
 import re
@@ -185,6 +187,75 @@ def test_the_table_names_each_node_and_marks_the_chosen_operation(folder, capsys
                 assert max(by_name, key=by_name.get) in row
                 for name, (number, _) in row.items():
                     assert number == pytest.approx(by_name[name], abs=6e-4)
+
+
+# --------------------------------------------------------------------- how sure a search is
+
+
+def test_a_folder_stands_for_its_last_checkpoint(folder):
+    os.mkdir("search")
+    save("search/checkpoint_last.pt", search())
+    save("search/checkpoint_best.pt", search(random_alpha(seed=1)))
+    main(["search", "-o", "found.json"])
+    assert load_genotype("found.json").encoder == best("encoder", random_alpha())
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**31), st.floats(0, 5))
+def test_entropy_as_a_share_of_uniform(tmp_path_factory, seed, scale):
+    """The printed share is right; the warning is there if, and only if, it is above 95 %."""
+    alpha = {side: scale * tensor for side, tensor in random_alpha(seed).items()}
+    folder = tmp_path_factory.getbasetemp()
+    checkpoint = save(folder / "share.pt", search(alpha))
+    output = printed_by(checkpoint, "-o", folder / "share.json")
+    for side, candidates in (("encoder", 13), ("decoder", 14)):
+        probabilities = alpha[side].double().softmax(-1)
+        entropy = float(-(probabilities * probabilities.log()).sum(-1).mean())
+        share = 100 * entropy / math.log(candidates)
+        line = re.search(rf"^{side}: entropy (.*)$", output, re.MULTILINE)[1]
+        nats, percent, uniform = re.fullmatch(
+            rf"(\S+) nats, (\d+) % of uniform; each of {candidates} candidates has (\S+) if "
+            "uniform",
+            line,
+        ).groups()
+        assert float(nats) == pytest.approx(entropy, abs=6e-3)
+        assert int(percent) == pytest.approx(share, abs=0.51)
+        assert float(uniform) == pytest.approx(1 / candidates, abs=6e-4)
+        warned = f"warning: {side}: alpha's entropy is" in output
+        assert warned == (share > 95) or abs(share - 95) < 1e-6
+
+
+def printed_by(*arguments):
+    """What revdarts-derive prints; hypothesis runs a test too often for capsys."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main([str(argument) for argument in arguments])
+    return printed.getvalue()
+
+
+def favouring(*operations):
+    """Alpha that puts first each of `operations` in turn, in the decoder's four searched nodes."""
+    alpha = random_alpha()
+    for node, name in enumerate(operations):
+        alpha["decoder"][node // 2, node % 2, CANDIDATES["decoder"].index(name)] = 100.0
+    return search(alpha)
+
+
+@pytest.mark.parametrize(
+    "operations", [("ffn", "glu", "zero", "identity"), ("ffn", CROSS_ATTENTION, "ffn", "ffn")]
+)
+def test_a_decoder_that_mixes_no_target_positions(folder, capsys, operations):
+    checkpoint = save("checkpoint.pt", favouring(*operations))
+    warning = "warning: decoder: no node mixes target positions"
+    main([checkpoint])
+    assert capsys.readouterr().out.count(warning) == 1
+    main([checkpoint, "--exclude", ",".join(operations)])
+    assert warning not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mixing", ["self_attention", "conv_3", "dynamic_conv_15"])
+def test_a_decoder_that_mixes_target_positions_in_one_node(folder, capsys, mixing):
+    main([save("checkpoint.pt", favouring("ffn", "ffn", mixing, "zero"))])
+    assert "warning" not in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------- errors
