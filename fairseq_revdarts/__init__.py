@@ -2,8 +2,8 @@
 
 Registers the architectures revdarts_transformer, revdarts_transformer_big and
 revdarts_transformer_tiny, the baselines evolved_transformer and evolved_transformer_big, the task
-bilevel_search and the criterion reversible_search. Candidate operations of one's own are added by
-`register_operation`.
+bilevel_search and the criterion reversible_search. `register_operation` adds custom candidate
+operations.
 """
 
 import torch as _torch

@@ -138,7 +138,7 @@ def random_genotype(
     Args:
         generator: where the draws come from
         pooling: "max" or "avg"
-        cell_layers: s, layers with an architecture of their own
+        cell_layers: s, the number of layers in a cell
         splits: parts of a layer of the "encoder" and of the "decoder"
     """
 

@@ -68,7 +68,7 @@ class AlphaBatches:
         self._batches: Optional[Iterator[Dict[str, Any]]] = None
 
     def take(self, count: int) -> List[Dict[str, Any]]:
-        """The next `count` batches; a batch is empty where another process has one more."""
+        """The next `count` batches; a batch is empty if another process has one more."""
         # A new data loader draws from torch's generator: resuming would not be exact.
         with torch.random.fork_rng(devices=[]):
             return [self._next() for _ in range(count)]

@@ -18,7 +18,7 @@ from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
-#: What decides when a loss scaler changes its scale; fairseq's checkpoints hold the scale alone.
+#: The state of a loss scaler that fairseq's checkpoints lack: they hold the scale alone.
 SCALER_STATE = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
 
 
@@ -26,7 +26,7 @@ class Architecture(nn.Module):
     """alpha of both stacks: (s, searched splits, candidates) each.
 
     Args:
-        cell_layers: s, layers with an architecture of their own
+        cell_layers: s, the number of layers in a cell
         encoder_splits, decoder_splits: parts of the reversible layers
         pooling: "max" or "avg", which the genotype states
     """
@@ -52,7 +52,7 @@ class Architecture(nn.Module):
         self.register_buffer("loss_scaler", torch.tensor([0, -1, -1, 0]))
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
-        """fairseq's hook for older checkpoints: some do not know what was watched."""
+        """fairseq's hook for older checkpoints, which lack some of the buffers."""
         state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
         state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
         state_dict.setdefault(f"{name}.loss_scaler", torch.tensor([0, -1, -1, 0]))

@@ -1,4 +1,4 @@
-"""What a recomputation must find again: the dropout masks and the autocast state of its forward."""
+"""The dropout masks and the autocast state of a forward, for its recomputation."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from torch import Tensor
 class CallState:
     """The random and autocast state of one forward call, kept by the call itself.
 
-    A node draws its dropout masks from a seed of its own, so that any node can be evaluated again
-    in any order, and what is remembered is one number a call whatever the depth.
+    Each node draws its dropout masks from a separate seed, so nodes can be evaluated again in any
+    order. All seeds follow from one number per call, whatever the depth.
 
     Args:
         device: where the operations run
-        dtype: what the operations compute in
+        dtype: the precision that the operations compute in
         seed: the call's seed; None if nothing is drawn (evaluation)
         autocast_dtype: autocast's dtype on the device; None if autocast was off
     """

@@ -1,4 +1,4 @@
-"""What candidate operations are built from, and what they read beside H."""
+"""The settings of candidate operations, and the inputs that they read in addition to H."""
 
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class OperationSettings:
-    """What a candidate operation is built from.
+    """The settings that a candidate operation is built from.
 
     Args:
         channels: C, the width of one split
@@ -31,7 +31,7 @@ class OperationSettings:
 
 @dataclass(frozen=True)
 class Context:
-    """What all operations of one forward call read beside H.
+    """The inputs that all operations of one forward call read in addition to H.
 
     Args:
         padding_mask: (B, T), True at padding; None without padding. A decoder needs it only for

@@ -15,7 +15,7 @@ from .context import Context, OperationSettings, zero_padding
 
 @with_incremental_state
 class Window(nn.Module):
-    """What the convolutions over time share: how far they see, and what they keep in decoding.
+    """The window of a convolution over time, and its state in incremental decoding.
 
     Args:
         width: time steps that one output sees
@@ -28,8 +28,8 @@ class Window(nn.Module):
         self.past_and_future = (width - 1 - future, future)
 
     def extended(self, h: Tensor, context: Context) -> Tensor:
-        """`h` (T, B, C) with the width - 1 time steps that its ends see beside it: zeros, or, in
-        incremental decoding, the past; (T + width - 1, B, C)."""
+        """`h` (T, B, C), extended by width - 1 time steps: zeros, or the past in incremental
+        decoding. Returns (T + width - 1, B, C)."""
         if context.incremental_state is None:
             return F.pad(h, (0, 0, 0, 0, *self.past_and_future))
         state = self.get_incremental_state(context.incremental_state, "window")
@@ -76,8 +76,8 @@ class DynamicConvolution(Window):
 
     "Pay Less Attention with Lightweight and Dynamic Convolutions" (Wu et al. 2019), figure 2 and
     equation 4. A head's kernels of one time step, softmax over `width`, are a row of a band matrix;
-    the band of each block of at most `BLOCK` time steps is multiplied with what they see. So the
-    bands hold at most heads x (BLOCK + width) numbers a token, however long the sentence.
+    the band of each block of at most `BLOCK` time steps is multiplied with the inputs in reach. So
+    the bands hold at most heads x (BLOCK + width) numbers per token, however long the sentence.
     """
 
     BLOCK = 64

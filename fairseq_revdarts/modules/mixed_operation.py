@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .context import Context, OperationSettings
 from .operations import build_operation
 
-#: Gradients of what a stack reads beside its stream, by tensor; who has no place needs none.
+#: Gradients of the weights and of the encoder's output; a tensor that is no key needs none.
 Gradients = Dict[Tensor, Optional[Tensor]]
 
 
@@ -32,7 +32,7 @@ class MixedOperation(nn.Module):
 
     Args:
         names: candidate operations, as in search_space.py
-        settings: what they are built from
+        settings: the settings that they are built from
     """
 
     def __init__(self, names: Sequence[str], settings: OperationSettings):
@@ -46,7 +46,7 @@ class MixedOperation(nn.Module):
 
         Args:
             h: (T, B, C), in the precision that the operations compute in
-            context: what the operations read beside H
+            context: what the operations read in addition to H
             probabilities: (candidates,), or None for a single candidate
         """
         context = self._with_dropout_mask(h, context)

@@ -4,11 +4,11 @@ Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identit
 
     candidate(H) = LayerNorm(H + mask * o(H))
 
-where the dropout mask is drawn once a node and shared by its candidates: they are compared under
+where the dropout mask is drawn once per node and shared by its candidates: they are compared under
 the same noise, and random numbers, which cost as much as a projection, are drawn once.
 
 Padded positions never reach real ones, decoder operations are causal, and each decodes
-incrementally: given an incremental state, H is one time step and o keeps what it needs of the past.
+incrementally: given an incremental state, H is one time step and o keeps the past that it needs.
 """
 
 from functools import partial

@@ -36,7 +36,7 @@ def alpha_optimizer(
 
 @contextmanager
 def only_alpha_requires_grad(model: RevDartsTransformerModel) -> Iterator[None]:
-    """Freeze theta and thaw alpha; what required gradients before does so again afterwards."""
+    """Freeze theta and thaw alpha; afterwards every `requires_grad` is as it was before."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         model.requires_grad_(False)
@@ -84,7 +84,7 @@ def find_non_finite(
     model: RevDartsTransformerModel, criterion: FairseqCriterion, batches: List[Dict[str, Any]]
 ) -> None:
     """Log the first module whose output is not finite on `batches`, if there is one."""
-    # Without backward hooks: they do not know what to do with the lists in an encoder's output.
+    # Without backward hooks: they cannot handle the lists in an encoder's output.
     with NanDetector(model, backward=False):
         for batch in filter(None, batches):
             criterion(model, to_device(batch, model))
@@ -93,7 +93,7 @@ def find_non_finite(
 def step_alpha(
     adam: torch.optim.Adam, alphas: List[nn.Parameter], gradients: List[Tensor], loss: LevelLoss
 ) -> None:
-    """One Adam step of alpha on the mean gradient a token.
+    """One Adam step of alpha on the mean gradient per token.
 
     Raises:
         FloatingPointError: loss or gradients are not finite; names the nodes. alpha has not moved

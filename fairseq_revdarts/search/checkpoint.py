@@ -16,7 +16,7 @@ from .config import BilevelSearchConfig
 
 
 def load_checkpoint(path: str) -> Any:
-    """What a checkpoint holds, on the CPU.
+    """The content of a checkpoint, on the CPU.
 
     Raises:
         ValueError: there is no such file, or it is damaged
@@ -112,7 +112,7 @@ def begins_anew(cfg: BilevelSearchConfig) -> bool:
 
 
 def _check_division(cfg: BilevelSearchConfig, theirs: Dict[str, Any], path: str) -> None:
-    """With another division of the data, pairs that trained theta would go on to train alpha."""
+    """With another division of the data, pairs that trained theta would train alpha as well."""
     for flag in ("seed", "alpha_split", "distributed_world_size"):
         if theirs.get(flag, getattr(cfg, flag)) != getattr(cfg, flag):
             name = "--" + flag.replace("_", "-")

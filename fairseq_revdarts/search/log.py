@@ -24,7 +24,7 @@ class SearchLog:
 
     Args:
         path: the file
-        update: the update that the search starts from; what the file says of later ones is dropped
+        update: the update that the search starts from; later entries of the file are dropped
     """
 
     def __init__(self, path: str, update: int):

@@ -1,4 +1,4 @@
-"""What the processes of one search tell each other, and what they cannot do together."""
+"""Communication between the processes of one search, and checks that they can work together."""
 
 import math
 import os
@@ -16,7 +16,7 @@ LAUNCHERS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_
 
 
 def check_processes(cfg: BilevelSearchConfig) -> None:
-    """Refuse what several processes cannot do.
+    """Refuse settings that several processes cannot run with.
 
     Raises:
         ValueError: this is one of several processes that fairseq does not know of, so that each

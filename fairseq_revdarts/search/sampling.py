@@ -33,7 +33,7 @@ def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Gen
     """A path through the supernet `model`, drawn uniformly.
 
     It depends on nothing but `seed`, `name` and the search space: all processes draw the same, and
-    a resumed search draws what it would have drawn.
+    a resumed search draws the same as one that was not interrupted.
     """
     splits = {side: stack.splits for side, stack in zip(CANDIDATES, model.stacks())}
     cell_layers = model.architecture.encoder.size(0)
@@ -70,8 +70,8 @@ def restricted_to(model: RevDartsTransformerModel, path: Genotype) -> Iterator[N
             coder.probabilities = probabilities
 
 
-def forget_gradients_beside(model: RevDartsTransformerModel, path: Genotype) -> None:
-    """Leave weights beside `path` without a gradient, so that theta's optimizer skips them.
+def forget_gradients_outside(model: RevDartsTransformerModel, path: Genotype) -> None:
+    """Leave weights outside `path` without a gradient, so that theta's optimizer skips them.
 
     Over several processes fairseq's legacy_ddp has given them zeros, with which Adam's momentum
     would move them on.
@@ -96,7 +96,7 @@ def mark_best_path(
     Args:
         model: the supernet, without distributed wrappers
         criterion: the loss
-        batches: what the paths are compared on
+        batches: of alpha's share, to compare the paths on
         seed: of the paths
     """
     batches = [to_device(batch, model) for batch in filter(None, batches)]

@@ -27,7 +27,7 @@ from ..search.monitor import SearchMonitor
 from ..search.processes import check_processes, is_master, sum_over_processes
 from ..search.sampling import (
     PATH_BATCHES,
-    forget_gradients_beside,
+    forget_gradients_outside,
     mark_best_path,
     random_path,
     restricted_to,
@@ -43,8 +43,8 @@ class BilevelSearchTask(DividedTranslationTask):
     """Differentiable architecture search on translation data.
 
     The training pairs are divided once into theta's and alpha's. fairseq updates theta, with any of
-    its flags; `optimizer_step` then updates alpha, and writes what a search leaves behind:
-    `genotype.json` with every checkpoint and `search.jsonl` at every logged update.
+    its flags; `optimizer_step` then updates alpha. The search writes `genotype.json` with every
+    checkpoint and `search.jsonl` at every logged update.
     """
 
     cfg: BilevelSearchConfig
@@ -128,7 +128,7 @@ class BilevelSearchTask(DividedTranslationTask):
                 loss, sample_size, logging_output = super().train_step(
                     sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
                 )
-            except RuntimeError:  # out of memory: fairseq may go on without this update
+            except RuntimeError:  # out of memory: fairseq may skip this update
                 monitor.theta_losses.clear()
                 raise
             tokens = 0.0 if ignore_grad else float(sample_size)
@@ -138,12 +138,12 @@ class BilevelSearchTask(DividedTranslationTask):
     def optimizer_step(
         self, optimizer: FairseqOptimizer, model: nn.Module, update_num: int
     ) -> None:
-        """theta's update, then alpha's on as many batches of its own share."""
+        """The update of theta, then the update of alpha on as many batches of its share."""
         update = update_num + 1
         self._monitor.check_drift(update)
         if self._samples:
             path = random_path(self._model, self.cfg.seed, update_num)
-            forget_gradients_beside(self._model, path)
+            forget_gradients_outside(self._model, path)
         super().optimizer_step(optimizer, model, update_num)
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
         theta_loss = sum(self._monitor.theta_losses, LevelLoss(0.0, 0.0))
@@ -165,7 +165,7 @@ class BilevelSearchTask(DividedTranslationTask):
             return super().valid_step(sample, model, criterion, **kwargs)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
-        """As in translation; alpha takes as many batches an update as theta."""
+        """As in translation; alpha takes as many batches per update as theta."""
         super().begin_epoch(epoch, model)
         if epoch == 1 and self.theta_batches.iterations_in_epoch == 0:
             # A new search, --reset-dataloader or --finetune-from-model: alpha's data start too.
@@ -195,7 +195,7 @@ class BilevelSearchTask(DividedTranslationTask):
         return self._model.architecture.alphas()[0].device
 
     def _start(self, optimizer: FairseqOptimizer, update_num: int) -> None:
-        """Set up what alpha's step needs, once the model is restored and on its device."""
+        """Prepare alpha's step, once the model is restored and on its device."""
         cfg, architecture = self.cfg, self._model.architecture
         self._scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
         if update_num == 0:

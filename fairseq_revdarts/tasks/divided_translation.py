@@ -18,7 +18,7 @@ ALPHA_SEED = 104729
 class DividedTranslationTask(TranslationTask):
     """fairseq's translation task; once `divides` is set, it trains on theta's share of the pairs.
 
-    alpha's share has batches of its own, `alpha_iterator`.
+    The batches of alpha's share come from `alpha_iterator`.
     """
 
     cfg: BilevelSearchConfig
@@ -27,7 +27,7 @@ class DividedTranslationTask(TranslationTask):
         super().__init__(cfg, *dictionaries)
         #: Whether this is a search: generation and validation take all pairs.
         self.divides = False
-        #: What fairseq takes theta's batches from.
+        #: fairseq's iterator over theta's share.
         self.theta_batches: Optional[EpochBatchIterator] = None
         self._alpha_share: Optional[Share] = None
         self._iterator_arguments: Dict[str, Any] = {}
@@ -70,7 +70,7 @@ class DividedTranslationTask(TranslationTask):
         return iterator
 
     def alpha_iterator(self) -> EpochBatchIterator:
-        """The batches of alpha's share, in an order of their own; built once."""
+        """The batches of alpha's share, in another order than those of theta; built once."""
         arguments = {
             **self._iterator_arguments,
             "seed": self.cfg.seed + ALPHA_SEED,

@@ -18,7 +18,7 @@ def naming(path: str) -> Iterator[None]:
 def replacing(path: str) -> Iterator[str]:
     """The name of a file to write, which replaces the one at `path` once it is whole.
 
-    The name is always the same, so that what a kill leaves of it does not pile up.
+    The name is always the same, so that files that a kill leaves behind do not pile up.
 
     Raises:
         OSError: it cannot be written; names `path`, whose old file stays

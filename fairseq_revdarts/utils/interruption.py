@@ -1,4 +1,4 @@
-"""What ends a search before its time, a kill or a full disk, costs no more than its last updates.
+"""A kill or a full disk costs a search no more than the updates since its last checkpoint.
 
 fairseq renames a checkpoint that is complete to its first name, such as checkpoint_3_500.pt, but
 then copies it over the old checkpoint_last.pt: an interruption of the copy leaves neither. Errors
@@ -23,7 +23,7 @@ _save_in_fairseq, _copy_in_fairseq = checkpoint_utils.torch_persistent_save, Pat
 
 
 def prepare_for_interruption() -> None:
-    """Have fairseq write each checkpoint beside the one that it replaces, and SIGTERM explained."""
+    """Let fairseq write each checkpoint next to the one that it replaces, and explain SIGTERM."""
     checkpoint_utils.torch_persistent_save = _save
     PathManager.copy = staticmethod(_copy)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -39,7 +39,7 @@ def _save(obj: Any, filename: str, async_write: bool = False) -> None:
     with replacing(filename) as temporary, open(temporary, "wb") as file:
         try:
             torch.save(obj, file)
-        except RuntimeError as error:  # of the archive's end, after what went wrong in it
+        except RuntimeError as error:  # raised at the archive's end, after the error in it
             raise (error.__context__ or error) from None
 
 

@@ -47,7 +47,7 @@ class EvolvedEncoderCell(nn.Module):
 
 
 class EvolvedDecoderCell(nn.Module):
-    """Self-attention beside cross-attention, branched convolutions, a Transformer layer."""
+    """Self-attention next to cross-attention, branched convolutions, a Transformer layer."""
 
     def __init__(self, settings: OperationSettings):
         super().__init__()
@@ -98,7 +98,7 @@ class Sublayer(nn.Module):
 
 
 class EncoderConvolutions(nn.Module):
-    """A dense layer to 4d beside a convolution to d/2, then a separable one to d/2."""
+    """A dense layer to 4d next to a convolution to d/2, then a separable one to d/2."""
 
     def __init__(self, settings: OperationSettings):
         super().__init__()

@@ -8,12 +8,15 @@ from fairseq.registry import REGISTRIES
 
 
 def check_hub_arguments(folder: str, data: str, **flags: Any) -> None:
-    """Raise a ValueError that names an argument of `from_pretrained`, its value, what is right.
+    """Check the arguments of `from_pretrained`.
 
     Args:
-        folder: the model's folder; nothing is checked of an archive or a URL, which fairseq fetches
+        folder: the model's folder; an archive or a URL, which fairseq fetches, is not checked
         data: the dictionaries' folder, relative to `folder` if it begins with a dot
         flags: other arguments, among them "bpe" and "sentencepiece_model"
+
+    Raises:
+        ValueError: names the argument, its value and what would be right
     """
     if os.path.isfile(folder) or "://" in folder + data:
         return
