@@ -1,70 +1,63 @@
-"""The README's own commands and the examples' scripts, run as they stand, with fewer updates."""
+"""The commands of the READMEs, run as they stand, with fewer updates and a smaller network."""
 
 import ast
-import dataclasses
 import json
 import re
 import shutil
 import sys
 
-from running import CHECKOUT, PLUGIN, RETRAIN, TEST_SENTENCES, read_log, run, train
+import pytest
+from readmes import READMES, blocks
+from running import CHECKOUT, PLUGIN, RETRAIN, read_log, run, train
 
-from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterionConfig
-from fairseq_revdarts.models.evolved_transformer.model import EvolvedTransformerConfig
-from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
-from fairseq_revdarts.search.config import BilevelSearchConfig
-
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+#: READMEs that lead from raw text to a score, and perhaps to the use from Python.
+OWN_DATA = ("README.md", "examples/own_data/README.md")
+ADD_OPERATION = "examples/add_operation/README.md"
+#: What makes the commands short. The flags at the end of the list stand in some READMEs only.
 SHORTER = {
-    r"--arch revdarts_transformer\b": "--arch revdarts_transformer_tiny --cpu",
-    r"--user-dir fairseq_revdarts\b": f"--user-dir {PLUGIN}",
+    r"--log-interval \d+": "",
+    r"--arch revdarts_transformer\w*": "--arch revdarts_transformer_tiny --cpu",
     r"--max-update \d+": "--max-update 2 --log-interval 1",
-    r"--max-tokens 5000": "--max-tokens 400",
+    r"--max-tokens \d+": "--max-tokens 400",
+    r"--user-dir fairseq_revdarts\b": f"--user-dir {PLUGIN}",
+    r"--vocabulary \d+": "--vocabulary 150",
+    r"--save-interval-updates \d+": "--save-interval-updates 1",
+    r"--update-freq \d+": "--update-freq 2",
+    r"--fp16\b": "",
+    r"(?m)^source \S+/activate.*$": "",
 }
 
 
-def blocks_under(marker, language="bash"):
-    """The code blocks under the README's invisible comment <!-- tested: marker -->."""
-    pattern = rf"<!-- tested: {marker} -->\n```{language}\n(.*?)```"
-    return re.findall(pattern, README, re.DOTALL)
-
-
-def shorter_commands(marker):
-    """The commands under `marker`, for a small network and two updates."""
-    commands = "set -e\n" + "".join(blocks_under(marker))
+def commands_of(name, marker):
+    """The commands of a README under comments <!-- tested: marker -->, as one short script."""
+    commands = "set -e\n" + "".join(blocks(READMES[name], "bash", f"tested: {marker}"))
     for pattern, replacement in SHORTER.items():
-        commands, count = re.subn(pattern, replacement, commands)
-        assert count or "user-dir" in pattern, pattern
+        commands = re.sub(pattern, replacement, commands)
+    assert "_tiny --cpu" in commands and "--max-update 2" in commands
     return commands
 
 
-def test_a_search_on_ones_own_data(raw, tmp_path):
+@pytest.mark.parametrize("name", OWN_DATA)
+def test_a_search_on_your_own_data(name, raw, tmp_path):
     (tmp_path / "examples").symlink_to(CHECKOUT / "examples")
     for folder in ("raw", "pieces"):
         shutil.copytree(raw / folder, tmp_path / folder)
         for file in (tmp_path / folder).glob("*.fr"):
             file.rename(file.with_suffix(".de"))
-    commands = shorter_commands("own-data")
-    assert commands.count("fairseq-train") == 2 and "fairseq-generate" in commands
-    output = run("bash", "-c", commands, cwd=tmp_path)
+    output = run("bash", "-c", commands_of(name, "own-data"), cwd=tmp_path)
     assert "BLEU = " in output and "signature: nrefs:1" in output
-    generated = (tmp_path / "generated").read_text()
-    assert len(re.findall(r"^H-\d+\t", generated, re.MULTILINE)) == TEST_SENTENCES
-    for name in ("genotype.json", "search/search.jsonl", "found/checkpoint_last.pt"):
-        assert (tmp_path / name).exists()
-    (code,) = blocks_under("python", "python")
-    *_, translations = run(sys.executable, "-c", code, cwd=tmp_path).splitlines()
-    assert len(ast.literal_eval(translations)) == 2
+    for file in ("genotype.json", "search.jsonl", "checkpoint_last.pt"):
+        assert list(tmp_path.rglob(file)), file
+    for code in blocks(READMES[name], "python", "tested: python"):
+        *_, translations = run(sys.executable, "-c", code, cwd=tmp_path).splitlines()
+        assert len(ast.literal_eval(translations)) == 2
 
 
-def test_an_operation_of_ones_own(data, tmp_path):
-    """The package and the commands of the README; then a network with the operation is trained."""
-    (module,) = blocks_under("add-operation", "python")
-    package = tmp_path / re.match(r"# (\S+)", module).group(1)
-    package.parent.mkdir()
-    package.write_text(module)
+def test_a_custom_operation(data, tmp_path):
+    """Searched by the commands of the README; then a network with the operation is trained."""
+    (tmp_path / "examples").symlink_to(CHECKOUT / "examples")
     (tmp_path / "data").symlink_to(data)
-    run("bash", "-c", shorter_commands("add-operation"), cwd=tmp_path)
+    run("bash", "-c", commands_of(ADD_OPERATION, "add-operation"), cwd=tmp_path)
     (entry, _) = read_log(tmp_path / "search-mine/search.jsonl")
     assert all("squared_relu_ffn" in row for row in entry["probabilities"].values())
     assert (tmp_path / "search-mine/search.svg").exists()
@@ -72,74 +65,16 @@ def test_an_operation_of_ones_own(data, tmp_path):
     for side in ("encoder", "decoder"):
         genotype[side][0][0] = "squared_relu_ffn"
     flags = [flag for flag in RETRAIN if not flag.startswith("--user-dir")]
-    own = [f"--user-dir={package.parent}", f"--genotype={json.dumps(genotype)}"]
-    train(data, tmp_path / "found", *flags, *own, updates=1)
+    package = CHECKOUT / "examples/add_operation/my_operations"
+    custom = [f"--user-dir={package}", f"--genotype={json.dumps(genotype)}"]
+    train(data, tmp_path / "found", *flags, *custom, updates=1)
 
 
-def own_flags(config):
-    """The flags that a configuration adds; what it reads from another one has no help."""
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    names = [name for name in config.__annotations__ if fields[name].metadata.get("help")]
-    return {"--" + name.replace("_", "-") for name in names}
-
-
-def command_flags(module):
-    """The flags of one of the revdarts commands."""
-    text = run(sys.executable, "-m", f"fairseq_revdarts.cli.{module}", "--help")
-    return set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) - {"--help"}
-
-
-def test_the_table_of_flags_is_complete():
-    """Flags that are there stand in the table, and those that stand there are there."""
-    table = re.search(r"^## Flags$(.*?)^##", README, re.MULTILINE | re.DOTALL)[1]
-    network, search, criterion, derive, plot, profile, evolved, common = table.split("| **")[1:]
-    positions = {"--max-source-positions", "--max-target-positions"}  # the task's
-    assert own_flags(RevDartsTransformerConfig) | positions == flags_in(network)
-    assert own_flags(EvolvedTransformerConfig) | positions == flags_in(evolved)
-    assert own_flags(BilevelSearchConfig) == flags_in(search)
-    assert own_flags(ReversibleSearchCriterionConfig) == flags_in(criterion)
-    for name, rows in (("derive", derive), ("plot", plot), ("profile", profile)):
-        assert command_flags(name) == flags_in(rows) | {"--user-dir"}, name
-    assert "`--user-dir`" in common
-
-
-def flags_in(rows):
-    """The flags in the first cell of each row."""
-    cells = [row.split(" | ")[0] for row in rows.splitlines()[1:]]
-    return set(re.findall(r"`(--[\w-]+)`", " ".join(cells)))
-
-
-def test_every_script_in_the_readme_exists():
-    scripts = set(re.findall(r"bash (\S+\.sh)", README))
-    assert {"examples/quickstart/run.sh", "tests/run.sh"} <= scripts
-    for script in scripts:
-        assert (CHECKOUT / script).exists(), script
-
-
-def test_every_file_of_the_package_stands_in_the_readme():
-    (table,) = re.findall(
-        r"^\| file of `fairseq_revdarts/` .*?\n\n", README, re.MULTILINE | re.DOTALL
-    )
-    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", table.split("\n", 1)[1]))
-    package = CHECKOUT / "fairseq_revdarts"
-    for file in package.rglob("*.py"):
-        name = file.relative_to(package).as_posix()
-        folder = name.split("/")[0] + "/"
-        assert file.name == "__init__.py" or {name, folder} & named, name
-    for name in named:
-        assert (package / name).exists(), name
-
-
-def test_every_anchor_and_genotype_in_the_readme_exists():
-    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= anchors
-    shipped = {file.stem for file in (CHECKOUT / "fairseq_revdarts/genotypes").glob("*.json")}
-    assert set(re.findall(r"`(?:--genotype )?(multi30k_\w+)`", README)) <= shipped
-
-
-def test_every_picture_in_the_readme_exists():
-    pictures = re.findall(r"!\[.*\]\((\S+)\)", README)
-    assert "examples/pictures/layer.svg" in pictures
-    for picture in pictures:
-        assert (CHECKOUT / picture).exists(), picture
+def test_every_block_that_is_marked_is_run():
+    marked = {
+        (name, marker)
+        for name, text in READMES.items()
+        for marker in re.findall(r"^ *<!-- tested: (\S+) -->", text, re.MULTILINE)
+    }
+    run_here = {(name, "own-data") for name in OWN_DATA} | {(ADD_OPERATION, "add-operation")}
+    assert run_here <= marked <= run_here | {(name, "python") for name in OWN_DATA}
