@@ -1,4 +1,4 @@
-"""What `revdarts-profile` measures: memory and time of the steps of a search or of a training."""
+"""Memory and time of the steps of a search or of a training, for `revdarts-profile`."""
 
 import gc
 import time
@@ -26,12 +26,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Workload:
-    """What all networks of one profile have in common.
+    """The common ground of all networks in one profile.
 
     Args:
-        tokens, length: target tokens a batch, and tokens a sentence
-        vocabulary: types of the joint dictionary
-        precision: "fp32", "bf16" or "fp16", of the weights and of what the operations compute in
+        tokens: target tokens per batch
+        length: tokens per sentence
+        vocabulary: types in the joint dictionary
+        precision: "fp32", "bf16" or "fp16", of weights and activations
         device: "cpu" or "cuda"
         seed: of weights and data
     """
@@ -152,8 +153,8 @@ class Steps:
 def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
     """Bytes of weights and of their gradients, and the peak of all else that lives in `step`.
 
-    On a GPU the peak of all is the allocator's, and that of the activations what it leaves beside
-    weights and gradients; elsewhere they are counted in live bytes.
+    On a GPU the allocator tells the peak of all; without weights and gradients it is that of the
+    activations. Elsewhere the activations are counted in live bytes.
     """
     steps.clear()
     weights = sum(weight.nbytes for weight in steps.model.parameters())
@@ -218,7 +219,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def generation_speed(workload: Workload, model: FairseqEncoderDecoderModel) -> float:
-    """Tokens a second that fairseq's beam search (beam 4) writes, all hypotheses of full length."""
+    """Tokens per second of fairseq's beam search (beam 4), with hypotheses of full length."""
     generator = SequenceGenerator(
         [model.eval()],
         workload.task().target_dictionary,

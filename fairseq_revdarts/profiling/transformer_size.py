@@ -1,4 +1,4 @@
-"""A fairseq transformer with as many parameters as another network: what it is judged beside."""
+"""The size of a fairseq transformer with as many parameters as another network."""
 
 from typing import Tuple
 
@@ -7,7 +7,7 @@ HEADS = 4
 
 
 def transformer_flags(parameters: int, vocabulary: int, layers: int, heads: int = HEADS) -> str:
-    """fairseq-train's flags of that transformer; the arguments are those of its widths."""
+    """Flags of fairseq-train for that transformer; arguments as in `transformer_widths`."""
     width, ffn_width = transformer_widths(parameters, vocabulary, layers, heads)
     return " ".join(
         f"--{side}-layers {layers} --{side}-embed-dim {width} "

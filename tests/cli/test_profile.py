@@ -1,12 +1,16 @@
-"""revdarts-profile: its rows, its errors, and what it shows of the memory."""
+"""revdarts-profile: its rows, its table, its errors, and what it shows of the memory."""
 
 import json
+import re
+import sys
 
 import pytest
 from helpers import TYPICAL
 from running import run
 
 from fairseq_revdarts.cli import profile
+from fairseq_revdarts.profiling import compare, table
+from fairseq_revdarts.profiling.measure import Workload
 
 SMALL = [
     *("--hidden-size=48", "--embed-dim=16", "--attention-heads=2", "--tokens=60", "--length=6"),
@@ -43,6 +47,8 @@ def test_supernet(tmp_path, capsys):
     assert deep[2] > 2.5 * shallow[2]  # store: in proportion
     output = capsys.readouterr().out
     assert "largest layers of those swept that fits 0.004 GB" in output
+    drifts = re.findall("reconstruction drift: encoder (.*), decoder (.*)", output)
+    assert drifts == [tuple(f"{one:.1e}" for one in r["rows"][0]["drift"]) for r in swept]
 
 
 def test_derived_network_beside_the_transformer(tmp_path):
@@ -58,14 +64,14 @@ def test_derived_network_beside_the_transformer(tmp_path):
 
 
 def test_out_of_memory_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
-    measure = profile.measure_memory
+    measure = compare.measure_memory
 
     def limited(steps, step):
         if steps.model.stacks()[0].backprop == "store":
             raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
         return measure(steps, step)
 
-    monkeypatch.setattr(profile, "measure_memory", limited)
+    monkeypatch.setattr(compare, "measure_memory", limited)
     (result,) = results(tmp_path, "--layers=1")
     failed = {row["network"]: row["failed"] for row in result["rows"]}
     assert failed["store"] == failed["store, all gradients"] == "out of memory"
@@ -74,14 +80,14 @@ def test_out_of_memory_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch, c
 
 
 def test_a_network_too_large_to_be_built_is_reported(tmp_path, monkeypatch, capsys):
-    build = profile.Workload.build
+    build = Workload.build
 
     def limited(workload, flags):
         if flags["encoder_layers"] == 4:
             raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
         return build(workload, flags)
 
-    monkeypatch.setattr(profile.Workload, "build", limited)
+    monkeypatch.setattr(Workload, "build", limited)
     flags = ["--sweep=layers", "--values=2,4", "--memory=1"]
     small, large = results(tmp_path, *flags)
     assert {row["failed"] for row in small["rows"]} == {None}
@@ -90,24 +96,122 @@ def test_a_network_too_large_to_be_built_is_reported(tmp_path, monkeypatch, caps
     assert "that fits 1 GB\nreconstruct                 2\n" in capsys.readouterr().out
 
 
-def test_the_first_row_out_of_memory_leaves_the_others_their_figures():
+def row(network, activations=(3e6, 2e6), seconds=(1.5, 1.7), weights=2e6, **more):
+    """Of a supernet, as `compare` gives it."""
+    theta, alpha = (
+        {"activations": used, "weights": weights, "gradients": gradients}
+        for used, gradients in zip(activations, (2e6, 0))
+    )
+    times = {f"{step}_seconds": list(seconds) for step in ("theta", "alpha", "pair")}
+    return {"network": network, "failed": None, "theta": theta, "alpha": alpha, **times, **more}
+
+
+def test_ratios_are_to_store():
+    """Of memory in the larger step, and of the median time."""
+    rows = [
+        row("reconstruct", (1e6, 2e6), (6, 2, 3)),
+        row("checkpoint", (1e6, 1e6), (1, 1, 1)),
+        row("store", (8e6, 2e6), (1, 2, 3)),
+    ]
+    lines = [line.split("  ") for line in table.table(rows, None).splitlines()]
+    cells = [[cell.strip() for cell in line if cell] for line in lines]
+    assert cells == [
+        ["network", "theta MB", "alpha MB", "/store", "pair s", "/store"],
+        ["reconstruct", "1.0", "2.0", "0.25", "3 [2-6]", "1.5"],
+        ["checkpoint", "1.0", "1.0", "0.125", "1 [1-1]", "0.5"],
+        ["store", "8.0", "2.0", "1", "2 [1-3]", "1"],
+    ]
+
+
+def test_rows_without_figures_leave_the_others_theirs():
     rows = [
         {"network": "reconstruct", "failed": "out of memory"},
-        {
-            "network": "store",
-            "failed": None,
-            "theta": {"activations": 3e6, "weights": 2e6, "gradients": 2e6},
-            "theta_seconds": [1.5],
-        },
+        row("checkpoint"),
+        {"network": "store", "failed": "out of memory"},
     ]
-    assert "theta MB" in profile.table(rows, None) and "1.5 [1.5-1.5]" in profile.table(rows, None)
+    header, reconstruct, checkpoint, store = table.table(rows, None).splitlines()
+    assert reconstruct == "reconstruct  out of memory" and store == "store        out of memory"
+    assert len(checkpoint) == len(header)
+    assert checkpoint.split()[-4:] == ["-", "1.6", "[1.5-1.7]", "-"]
+    assert "theta" not in table.describe([rows[0], rows[2]], 1.0).replace("theta s", "")
+
+
+def test_what_all_rows_have_in_common_stands_once_above():
+    rows = [row("reconstruct"), row("store"), row("fairseq transformer")]
+    assert table.describe(rows, None).count("weights 2.0 MB, gradients 2.0 MB\n") == 1
+    rows[2]["theta"]["weights"] = 2.1e6
+    text = table.describe(rows, None)
+    assert "weights 2.0 MB (fairseq transformer: 2.1 MB), gradients 2.0 MB\n" in text
+    assert "weights" not in table.table(rows, None)
+
+
+def test_what_fits_a_memory_counts_the_moments_of_adam():
+    """3 times 2 MB of weights, 2 MB of gradients, 3 MB of activations."""
+    assert "fits 0.0111 GB" in table.table([row("store")], 0.0111)
+    assert table.table([row("store")], 0.0111).endswith("yes")
+    assert table.table([row("store")], 0.0109).endswith("no")
+
+
+@pytest.mark.parametrize("genotype", [True, False])
+def test_the_table_fits_100_columns(genotype):
+    large = {"activations": (99999e6, 99999e6), "weights": 88888e6}
+    contestants = compare.OF_A_GENOTYPE if genotype else compare.OF_A_SUPERNET
+    rows = [row(one.name, seconds=(0.01234, 123.4, 1234), **large) for one in contestants]
+    rows[0]["drift"] = [1.234e-7, 1.234e-7]
+    rows[-1]["theta"]["weights"] = 77777e6
+    if genotype:
+        for entry in rows:
+            del entry["alpha"]
+        for entry in rows[-2:]:
+            entry["generated_a_second"] = [12345.6, 23456.7]
+    lines = [*table.describe(rows, 16.0).splitlines(), *table.LEGEND.splitlines()]
+    assert max(map(len, lines)) <= 100
+
+
+def test_progress_elsewhere_is_a_line_for_each_measurement(tmp_path, monkeypatch, capsys):
+    memory = {"activations": 1, "weights": 1, "gradients": 1}
+    monkeypatch.setattr(compare, "measure_memory", lambda *_: memory)
+    monkeypatch.setattr(compare, "measure_time", lambda *_: 1.0)
+    monkeypatch.setattr(compare, "measure_drift", lambda *_: [0.0, 0.0])
+    results(tmp_path, "--layers=1")
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("1+1 layers, d = 48: ")]
+    assert len(lines) == 1 + 2 * len(SEARCH_ROWS)
+    assert lines[1] == "1+1 layers, d = 48: 1 of 10: reconstruct, memory"
+    assert lines[-1] == "1+1 layers, d = 48: 10 of 10: store, all gradients, time, run 1 of 1"
+    assert " of 10: " not in out and "\r" not in err + out
+
+
+def test_progress_on_a_terminal_is_one_line_of_which_nothing_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    with pytest.raises(ValueError), profile.progress_line("2+2 layers") as report:
+        report("1 of 2: reconstruct")
+        report("2 of 2: checkpoint, all gradients, time")
+        raise ValueError
+    out, err = capsys.readouterr()
+    before, first, second, rest = err.split("\r\033[K")
+    assert first == "2+2 layers: 1 of 2: reconstru" and len(second) == 29
+    assert before == rest == out == "" and "\n" not in err
+
+
+def test_every_flag_has_help_and_default(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        profile.main(["--help"])
+    text = capsys.readouterr().out
+    flags = re.split(r"^  (?=--)", text.split("\nnetwork:")[1], flags=re.MULTILINE)[1:]
+    assert len(flags) == 22
+    for flag in flags:
+        words = " ".join(flag.split())
+        assert re.search(r"[a-z]+ .*\(default: (?!None)", words), flag
 
 
 def test_other_errors_are_not_hidden(monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(profile, "measure_memory", broken)
+    monkeypatch.setattr(compare, "measure_memory", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         profile.main([*SMALL, "--layers=1"])
 
@@ -124,13 +228,13 @@ def test_half_precision(tmp_path, precision):
 def test_errors_name_the_flag():
     for flag, message in (
         ("--hidden-size=50", "--hidden-size 50: "),
-        ("--layers=3", "--encoder-layers 3: "),
+        ("--layers=3", "--layers 3: not a positive multiple of 2 "),
     ):
         with pytest.raises(SystemExit, match=message):
             profile.main([*SMALL, "--cell-layers=2", flag])
     for flag in (
         *("--tokens=0", "--pooling=median", "--genotype=missing.json", "--vocabulary=4"),
-        *("--values=1,x", "--values=2", "--json=no/such/folder/x.json"),
+        *("--values=1,x", "--values=2", "--json=no/such/folder/x.json", "--memory=0"),
     ):
         with pytest.raises(SystemExit) as error:
             profile.main([*SMALL, flag])

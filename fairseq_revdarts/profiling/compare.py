@@ -1,0 +1,126 @@
+"""Measures a network under each way of backpropagation, and what it is compared with."""
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional
+
+from fairseq.models import FairseqEncoderDecoderModel
+
+from ..models.revdarts_transformer.config import BACKPROP_MODES
+from .measure import (
+    Steps,
+    Workload,
+    generation_speed,
+    is_out_of_memory,
+    measure_drift,
+    measure_memory,
+    measure_time,
+)
+
+#: The measurements of one network. Bytes of a step by its name, "theta" or "alpha"; seconds of each
+#: run under "theta_seconds", "alpha_seconds" and "pair_seconds".
+Row = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of a comparison.
+
+    Args:
+        name: in the table
+        backprop: way of backpropagation; None for fairseq's transformer
+        all_gradients: take the gradients of theta and alpha in both steps, as plain DARTS does
+    """
+
+    name: str
+    backprop: Optional[str]
+    all_gradients: bool = False
+
+
+MODES = [Contestant(mode, mode) for mode in BACKPROP_MODES]
+OF_A_SUPERNET = [
+    *MODES,
+    *(Contestant(f"{mode}, all gradients", mode, True) for mode in ("checkpoint", "store")),
+]
+OF_A_GENOTYPE = [*MODES, Contestant("fairseq transformer", None)]
+
+
+def compare(
+    workload: Workload, flags: Dict[str, Any], runs: int, report: Callable[[str], None]
+) -> List[Row]:
+    """Memory and time of each contestant, measured in turn.
+
+    Args:
+        workload: batch, precision and device
+        flags: of the configuration of `revdarts_transformer`
+        runs: timed steps of each
+        report: is told what is measured next
+
+    Returns:
+        a row for each contestant; one for which the memory does not suffice says so in "failed"
+    """
+    contestants = OF_A_SUPERNET if flags["genotype"] is None else OF_A_GENOTYPE
+    rows: List[Row] = [{"network": contestant.name, "failed": None} for contestant in contestants]
+    report("building the networks")
+    try:
+        all_steps = _build(workload, flags, contestants)
+    except (RuntimeError, MemoryError) as error:
+        return [{**row, "failed": _out_of_memory(error)} for row in rows]
+    number, total = 0, len(rows) * (1 + runs)
+    for run in range(-1, runs):  # the first measures memory, and warms up
+        for row, contestant, steps in zip(rows, contestants, all_steps):
+            number += 1
+            measured = "memory" if run < 0 else f"time, run {run + 1} of {runs}"
+            report(f"{number} of {total}: {contestant.name}, {measured}")
+            if row["failed"] is None:
+                _measure(row, contestant, steps, workload, run)
+    return [_with_pairs(row) for row in rows]
+
+
+def _build(workload: Workload, flags: Dict[str, Any], contestants: List[Contestant]) -> List[Steps]:
+    """The steps of each contestant; those of this package share one network."""
+    model = workload.build(flags)
+    parameters = sum(weight.numel() for weight in model.parameters())
+
+    def network(contestant: Contestant) -> FairseqEncoderDecoderModel:
+        if contestant.backprop is not None:
+            return model
+        return workload.build_transformer(parameters, flags["encoder_layers"])
+
+    return [
+        Steps(workload, network(contestant), contestant.all_gradients) for contestant in contestants
+    ]
+
+
+def _measure(row: Row, contestant: Contestant, steps: Steps, workload: Workload, run: int) -> None:
+    """Add to `row`: run -1 measures memory, the others time."""
+    if contestant.backprop is not None:
+        for stack in steps.model.stacks():
+            stack.backprop = contestant.backprop
+    try:
+        if run < 0 and contestant.backprop == "reconstruct":
+            row["drift"] = measure_drift(steps)
+        for name, step in steps.named().items():
+            if run < 0:
+                row[name] = measure_memory(steps, step)
+                row[f"{name}_seconds"] = []
+            else:
+                row[f"{name}_seconds"].append(measure_time(steps, step))
+        if run >= 0 and not steps.alphas and contestant.backprop in (None, "store"):
+            row.setdefault("generated_a_second", []).append(generation_speed(workload, steps.model))
+    except (RuntimeError, MemoryError) as error:
+        row["failed"] = _out_of_memory(error)
+        steps.clear()
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Stands in the table in place of figures; raises `error` if it is another one."""
+    if not is_out_of_memory(error):
+        raise error
+    return "out of memory"
+
+
+def _with_pairs(row: Row) -> Row:
+    if row["failed"] is not None or "alpha" not in row:
+        return row
+    pairs = zip(row["theta_seconds"], row["alpha_seconds"])
+    return {**row, "pair_seconds": [sum(pair) for pair in pairs]}
