@@ -118,7 +118,7 @@ def _actions(config: Type[FairseqDataclass]) -> List[argparse.Action]:
 def _flag(owner: str, action: argparse.Action) -> Flag:
     meaning, default = action.help, shown(action.default)
     in_words = DEFAULT_IN_WORDS.fullmatch(meaning)
-    if in_words:
+    if in_words and action.default is None:
         meaning, default = in_words.groups()
     return Flag(
         owner,

@@ -1,5 +1,8 @@
 """`python -m fairseq_revdarts.cli.flags`: what it lists is what fairseq-train takes."""
 
+import difflib
+
+import frozen_flags
 import pytest
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -82,3 +85,12 @@ def test_what_is_printed_fits_the_terminal(monkeypatch, capsys, width):
     text = " ".join(" ".join(lines).split())
     assert "width of the factorised embeddings (default: 256; 512 for revdarts_tr" in text
     assert "The task also takes all flags of --task translation" in text
+
+
+def test_no_flag_and_no_default_changes_by_accident():
+    frozen, now = frozen_flags.FILE.read_text().splitlines(), list(frozen_flags.all_lines())
+    changes = "\n".join(difflib.unified_diff(frozen, now, "frozen", "now", lineterm="", n=0))
+    assert not changes, (
+        f"flags or defaults have changed:\n{changes}\nIf that is intended, let the diff show it: "
+        "python tests/frozen_flags.py > tests/frozen_flags.txt"
+    )
