@@ -29,8 +29,8 @@ OWNERS: Dict[str, Type[FairseqDataclass]] = {
 INTRODUCTION = (
     "Flags that fairseq_revdarts adds to fairseq-train; theta are the weights, alpha the "
     "architecture parameters. The task also takes all flags of --task translation, and the "
-    "criterion all those of --criterion label_smoothed_cross_entropy. These are fairseq's, as are "
-    "all other flags of fairseq-train; its --help prints them."
+    "criterion all flags of --criterion label_smoothed_cross_entropy. These belong to fairseq, "
+    "like all other flags of fairseq-train; fairseq-train --help prints them."
 )
 INDENT = 26
 #: A help text ends like this where the default depends on other flags.

@@ -20,7 +20,7 @@ LOGITS_AT_ONCE = 2**21
 
 @dataclass
 class ReversibleSearchCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
-    """As label_smoothed_cross_entropy, with the paper's smoothing as the default."""
+    """Flags of label_smoothed_cross_entropy; the default is the smoothing of the paper."""
 
     label_smoothing: float = field(
         default=0.1,
@@ -39,7 +39,7 @@ class ReversibleSearchCriterion(LabelSmoothedCrossEntropyCriterion):
     def forward(
         self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """As in fairseq: the summed loss, the sample size, what is logged."""
+        """As in fairseq: the summed loss (a scalar), the sample size, and the numbers to log."""
         whole = sample["target"].numel() * len(self.task.target_dictionary) <= LOGITS_AT_ONCE
         if whole or not (reduce and model.training) or self.report_accuracy:
             return super().forward(model, sample, reduce)

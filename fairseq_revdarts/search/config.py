@@ -10,14 +10,14 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import II
 
-#: fairseq's two names for one backend.
+#: Two names of fairseq for the same backend.
 LEGACY_DDP = ("legacy_ddp", "no_c10d")
 STRATEGIES = ("darts", "sampling")
 
 
 @dataclass
 class BilevelSearchConfig(TranslationConfig):
-    """Flags of --task bilevel_search."""
+    """Flags of `--task bilevel_search`, in addition to those of the task `translation`."""
 
     search_strategy: ChoiceEnum(STRATEGIES) = field(
         default="darts",

@@ -1,6 +1,6 @@
 """The model `evolved_transformer`: a baseline that an evolutionary search found.
 
-Embeddings, positions, the loop over the cells and the output are fairseq's transformer's.
+Embeddings, positions, the loop over the cells and the output are those of fairseq's transformer.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from .cells import WIDE_ATTENTION_HEADS, EvolvedDecoderCell, EvolvedEncoderCell
 
 @dataclass
 class EvolvedTransformerConfig(FairseqDataclass):
-    """Flags of `--arch evolved_transformer`; the defaults are the authors' base."""
+    """Flags of `--arch evolved_transformer`; the defaults are the base of its authors."""
 
     encoder_layers: int = field(
         default=3, metadata={"help": "number of encoder cells, each about two transformer layers"}
@@ -80,7 +80,7 @@ def check_flags(cfg: EvolvedTransformerConfig) -> None:
 
 
 def transformer_config(cfg: EvolvedTransformerConfig) -> TransformerConfig:
-    """What fairseq's transformer needs to know around the cells."""
+    """The configuration of fairseq's transformer, for everything around the cells."""
     flags = argparse.Namespace(
         encoder_layers=cfg.encoder_layers,
         decoder_layers=cfg.decoder_layers,
@@ -169,7 +169,7 @@ class EvolvedTransformerModel(TransformerModelBase):
 
 @register_model_architecture("evolved_transformer", "evolved_transformer_big")
 def evolved_transformer_big(args: Any) -> None:
-    """The authors' big model."""
+    """The big model of its authors."""
     args.hidden_size = getattr(args, "hidden_size", 1024)
     args.attention_heads = getattr(args, "attention_heads", 16)
     args.dropout = getattr(args, "dropout", 0.3)

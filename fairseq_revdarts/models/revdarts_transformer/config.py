@@ -27,7 +27,7 @@ BACKPROP_MODES = ("reconstruct", "checkpoint", "store")
 
 @dataclass
 class RevDartsTransformerConfig(FairseqDataclass):
-    """Flags of `--arch revdarts_transformer`; the defaults are the paper's base."""
+    """Flags of `--arch revdarts_transformer`; the defaults are those of the base in the paper."""
 
     genotype: Optional[str] = field(
         default=None,
@@ -105,7 +105,7 @@ class RevDartsTransformerConfig(FairseqDataclass):
     max_target_positions: int = II("task.max_target_positions")
 
 
-#: What the named architectures change in the base.
+#: Values of the named architectures that differ from the base.
 NAMED_ARCHITECTURES: Dict[str, Dict[str, Any]] = {
     "revdarts_transformer_big": {
         "embed_dim": 512,
@@ -125,10 +125,13 @@ NAMED_ARCHITECTURES: Dict[str, Dict[str, Any]] = {
 
 
 def genotype_argument(name: str) -> str:
-    """argparse type of --genotype: turns what is named into the genotype's JSON.
+    """The argparse type of --genotype: turns a file or a name into the JSON of the genotype.
 
     So the configuration, and with it the checkpoint, holds the architecture and not a path. A
     random one waits for the other flags.
+
+    Raises:
+        ArgumentTypeError: there is no such genotype, or it is damaged
     """
     try:
         if name.startswith(RANDOM):
@@ -153,10 +156,10 @@ def chosen_genotype(cfg: RevDartsTransformerConfig) -> Optional[Genotype]:
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """What encoder and decoder are made of, from the flags or from the genotype.
+    """The operations in encoder and decoder, from the flags or from the genotype.
 
     Args:
-        operations: for each side, for each layer of the cell, the candidates of each split's node
+        operations: for each side and each layer of the cell, the candidates in the node of a split
         pooling: "max" or "avg"
         searched: True for a supernet
     """
@@ -176,7 +179,7 @@ class NetworkShape:
 
     @classmethod
     def of_genotype(cls, genotype: Genotype) -> "NetworkShape":
-        """The genotype's operation in every node."""
+        """In every node the operation that the genotype chose."""
         operations = {
             side: [[(name,) for name in layer] for layer in getattr(genotype, side)]
             for side in CANDIDATES
@@ -189,7 +192,7 @@ class NetworkShape:
 
     @property
     def cell_layers(self) -> int:
-        """s: layers with an architecture of their own."""
+        """s: the number of layers in a cell."""
         return len(self.operations["encoder"])
 
 
