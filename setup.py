@@ -25,7 +25,10 @@ setup(
         "sentencepiece",
     ],
     extras_require={
-        "tests": ["pytest", "pytest-xdist", "hypothesis", "ruff", *EXAMPLES],
+        "tests": [
+            *("pytest", "pytest-xdist", "hypothesis", "ruff", *EXAMPLES),
+            "import-linter; python_version >= '3.10'",
+        ],
         "plots": ["matplotlib>=3.6"],
         "examples": EXAMPLES,
     },

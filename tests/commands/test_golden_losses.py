@@ -12,9 +12,9 @@ import pytest
 from running import CHECKOUT, RETRAIN, SEARCH, read_log, run, train
 
 GOLDEN = CHECKOUT / "tests/golden_losses.json"
-#: Bits per token. Other processors and versions of torch stay within it, another dropout mask or
-#: another initialisation does not.
-TOLERANCE = 2e-3
+#: Bits per token. Other threads and processors without vector instructions differ by less than
+#: 5e-5, another dropout mask by up to 7e-2, and convolutions initialised 1 % larger by 1.3e-3.
+OF_SEARCH_LOG, OF_LOG_OF_THREE_DIGITS = 3e-4, 1.1e-3
 FLAGS = [
     *("--dropout=0.1", "--attention-dropout=0.1", "--activation-dropout=0.1"),
     *("--log-interval=1", "--no-save"),
@@ -46,12 +46,15 @@ def losses_of_a_training(data, folder):
     return [float(loss) for loss in re.findall(r'\{"epoch": .*?"loss": "([\d.]+)"', output)]
 
 
-@pytest.mark.parametrize("losses_of", [losses_of_a_search, losses_of_a_training])
-def test_losses_are_the_golden_ones(words, tmp_path, losses_of):
+@pytest.mark.parametrize(
+    ("losses_of", "tolerance"),
+    [(losses_of_a_search, OF_SEARCH_LOG), (losses_of_a_training, OF_LOG_OF_THREE_DIGITS)],
+)
+def test_losses_are_the_golden_ones(words, tmp_path, losses_of, tolerance):
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     name, losses = losses_of.__name__, losses_of(words, tmp_path)
     if os.environ.get("GOLDEN_LOSSES") == "write":
         golden[name] = [round(loss, 4) for loss in losses]
         GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
     assert len(losses) == len(golden[name])
-    assert losses == pytest.approx(golden[name], rel=0, abs=TOLERANCE)
+    assert losses == pytest.approx(golden[name], rel=0, abs=tolerance)
