@@ -7,14 +7,16 @@ loss scaler's state are buffers of the same module, because fairseq restores the
 a checkpoint, but not the task's.
 """
 
-from typing import Any, Callable, Dict, List, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
 from torch import Tensor, nn
 
 from ..derivation import Table, derive_genotype, rows_by_node
-from ..genotype import Genotype
+from ..genotype import Genotype, operations_by_node
 from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
+from .mixture import Living, Mixture, indices_of, softmax_over
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
@@ -42,6 +44,12 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_exp_avg", torch.zeros(shape))
             self.register_buffer(f"{side}_exp_avg_sq", torch.zeros(shape))
             self.register_buffer(f"{side}_step", torch.zeros(()))
+            #: True for the candidates that have not been eliminated.
+            self.register_buffer(f"{side}_living", torch.ones(shape, dtype=torch.bool))
+        #: The candidates that the next calls evaluate, by side, if not all living ones.
+        self.active: Dict[str, Living] = {}
+        #: `living` by side, known on the CPU whatever the device; empty when it may have changed.
+        self._living: Dict[str, Living] = {}
         #: Epoch of alpha's data, from 1, and batches taken from it.
         self.register_buffer("data_position", torch.tensor([1, 0]))
         #: alpha's updates since a node's most probable operation last changed.
@@ -56,6 +64,13 @@ class Architecture(nn.Module):
         state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
         state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
         state_dict.setdefault(f"{name}.loss_scaler", torch.tensor([0, -1, -1, 0]))
+        for side in CANDIDATES:
+            everyone = torch.ones_like(getattr(self, f"{side}_living"))
+            state_dict.setdefault(f"{name}.{side}_living", everyone)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._living.clear()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Architecture":
         """Follow the model to another device, never to another precision."""
@@ -66,8 +81,13 @@ class Architecture(nn.Module):
         return [getattr(self, side) for side in CANDIDATES]
 
     def tables(self) -> Dict[str, Table]:
-        """The numbers of alpha, by side."""
-        return {side: getattr(self, side).tolist() for side in CANDIDATES}
+        """The numbers of alpha, by side; minus infinity for eliminated candidates."""
+        return {
+            side: getattr(self, side)
+            .masked_fill(~getattr(self, f"{side}_living"), -torch.inf)
+            .tolist()
+            for side in CANDIDATES
+        }
 
     def adam_state(self, side: str) -> Dict[str, Tensor]:
         """The state of torch's Adam for alpha of "encoder" or "decoder"."""
@@ -94,9 +114,40 @@ class Architecture(nn.Module):
         """Begin again with the first epoch of alpha's data."""
         self.data_position.copy_(torch.tensor([1, 0]))
 
+    def living(self, side: str) -> Living:
+        """The candidates of "encoder" or "decoder" that have not been eliminated."""
+        if side not in self._living:
+            self._living[side] = indices_of(getattr(self, f"{side}_living"))
+        return self._living[side]
+
+    def eliminate(self, side: str, layer: int, split: int, candidate: int) -> None:
+        """Remove a candidate from a node for good; all numbers from 0.
+
+        Raises:
+            ValueError: it is the last one of its node
+        """
+        if self.living(side)[layer][split] == (candidate,):
+            raise ValueError(f"{side}: the last candidate of a node cannot be eliminated")
+        getattr(self, f"{side}_living")[layer, split, candidate] = False
+        self._living.clear()
+
+    @contextmanager
+    def restricted_to(self, active: Dict[str, Living]) -> Iterator[None]:
+        """Within it, calls evaluate the candidates in `active` alone."""
+        before, self.active = self.active, active
+        try:
+            yield
+        finally:
+            self.active = before
+
+    def mixture(self, side: str) -> Mixture:
+        """The candidates that a call on "encoder" or "decoder" evaluates, with a graph to alpha."""
+        living = self.active.get(side) or self.living(side)
+        return Mixture(softmax_over(getattr(self, side), living), living)
+
     def probabilities(self, side: str) -> Tensor:
-        """softmax(alpha): (s, searched splits, candidates) of "encoder" or "decoder"."""
-        return getattr(self, side).softmax(dim=-1)
+        """softmax(alpha) over the living candidates: (s, searched splits, candidates)."""
+        return softmax_over(getattr(self, side), self.living(side))
 
     @torch.no_grad()
     def mean_entropy(self) -> float:
@@ -106,14 +157,10 @@ class Architecture(nn.Module):
         ]
         return torch.cat(entropies).mean().item()
 
-    @torch.no_grad()
     def parameter_free_share(self) -> float:
         """Share of the nodes whose most probable operation has no weights."""
-        winners = [
-            torch.tensor([name in PARAMETER_FREE for name in candidates])[alpha.argmax(-1).cpu()]
-            for candidates, alpha in zip(CANDIDATES.values(), self.alphas())
-        ]
-        return torch.cat([side.flatten() for side in winners]).double().mean().item()
+        winners = operations_by_node(self.genotype()).values()
+        return sum(name in PARAMETER_FREE for name in winners) / len(winners)
 
     def count_stable(self, before: Genotype) -> None:
         """Count an update of alpha, whose genotype was `before`."""

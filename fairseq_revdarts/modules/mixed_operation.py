@@ -1,7 +1,7 @@
 """The mixed operation of a node, and its backward, one candidate at a time.
 
-While searching, with p = softmax(alpha) over the node's candidate operations o (Liu et al. 2019,
-equation 2):
+While searching, with p = softmax(alpha) over the node's living candidate operations o (Liu et al.
+2019, equation 2; mixture.py says which live):
 
     G(H) = sum_o p_o o(H)
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .context import Context, OperationSettings
+from .mixture import NodeMixture
 from .operations import build_operation
 
 #: Gradients of the weights and of the encoder's output; a tensor that is no key needs none.
@@ -41,18 +42,19 @@ class MixedOperation(nn.Module):
         self.candidates = nn.ModuleList(build_operation(name, settings) for name in names)
         self.dropout = settings.dropout
 
-    def forward(self, h: Tensor, context: Context, probabilities: Optional[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, context: Context, mixture: NodeMixture) -> Tensor:
         """G(H), in the precision of the stream.
 
         Args:
             h: (T, B, C), in the precision that the operations compute in
             context: what the operations read in addition to H
-            probabilities: (candidates,), or None for a single candidate
+            mixture: the living candidates and their probabilities
         """
         context = self._with_dropout_mask(h, context)
         output = None
-        for index, candidate in enumerate(self.candidates):
-            output = _accumulate(output, candidate(h, context), probabilities, index)
+        for index in mixture.living:
+            term = self.candidates[index](h, context)
+            output = _accumulate(output, term, mixture.probabilities, index)
         return output
 
     def recompute_and_backward(
@@ -60,16 +62,14 @@ class MixedOperation(nn.Module):
         h: Tensor,
         grad: Tensor,
         context: Context,
-        probabilities: Optional[Tensor],
-        grad_probabilities: Optional[Tensor],
+        mixture: NodeMixture,
         gradients: Gradients,
     ) -> Tuple[Tensor, Tensor]:
         """G(H) again, and the gradients through it.
 
         Args:
-            h, context, probabilities: as in the forward
+            h, context, mixture: as in the forward
             grad: (T, B, C), gradient of G(H)
-            grad_probabilities: (candidates,), added to in place; None if alpha needs no gradient
             gradients: of weights and the encoder's output, added to in place
 
         Returns:
@@ -77,13 +77,15 @@ class MixedOperation(nn.Module):
         """
         context = self._with_dropout_mask(h, context)
         output, grad_h = None, torch.zeros_like(grad)
-        for index, candidate in enumerate(self.candidates):
+        probabilities = mixture.probabilities
+        for index in mixture.living:
+            candidate = self.candidates[index]
             h = h.detach().requires_grad_()
             with torch.enable_grad():
                 candidate_output = candidate(h, context)
             term = candidate_output.detach().to(grad.dtype)
-            if grad_probabilities is not None:
-                grad_probabilities[index] += torch.dot(grad.flatten(), term.flatten())
+            if mixture.grad is not None:
+                mixture.grad[index] += torch.dot(grad.flatten(), term.flatten())
             output = _accumulate(output, term, probabilities, index)
             if candidate_output.requires_grad:  # zero's does not
                 weighted = grad if probabilities is None else probabilities[index] * grad

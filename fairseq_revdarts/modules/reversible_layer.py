@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from .call_state import CallState
 from .context import Context, OperationSettings
 from .mixed_operation import Gradients, MixedOperation
+from .mixture import SINGLE, Mixture, NodeMixture
 
 
 def max_pooling(inputs: Sequence[Tensor]) -> Tensor:
@@ -54,7 +55,7 @@ class ReversibleLayer(nn.Module):
 
     Args:
         number: the layer's place in its stack, from 0
-        cell_layers: s; layer `number` reads row `number mod s` of the probabilities
+        cell_layers: s; layer `number` has row `number mod s` of the mixture
         operations: for each split, the candidate operations of its node
         pooling: "max" or "avg"
         node_input: "normalized", or "pooled" alone
@@ -81,7 +82,7 @@ class ReversibleLayer(nn.Module):
         self,
         streams: List[Tensor],
         context: Context,
-        probabilities: Optional[Tensor],
+        mixture: Optional[Mixture],
         call: CallState,
     ) -> None:
         """Turn the layer's inputs X into its outputs Y, in place.
@@ -89,31 +90,28 @@ class ReversibleLayer(nn.Module):
         Args:
             streams: n parts of shape (T, B, d/n)
             context: what the operations read in addition to H
-            probabilities: (searched splits, candidates); None in a derived network
+            mixture: the stack's living candidates; None in a derived network
             call: the state of this forward
         """
         for k, node in enumerate(self.nodes):
             call.seed_node(self.first_node + k)
             h = self.node_input(_others(streams, k)).to(call.dtype)
-            streams[k] = streams[k] + node(h, context, _row(probabilities, k))
+            streams[k] = streams[k] + node(h, context, self._mixture_of(k, mixture))
 
     def uncouple(
         self,
         streams: List[Tensor],
         grads: List[Tensor],
         context: Context,
-        probabilities: Optional[Tensor],
-        grad_probabilities: Optional[Tensor],
+        mixture: Optional[Mixture],
         gradients: Gradients,
         call: CallState,
     ) -> None:
         """Turn the layer's outputs Y into its inputs X, and dL/dY into dL/dX, in place.
 
         Args:
-            streams, context, probabilities, call: as in `couple`
+            streams, context, mixture, call: as in `couple`
             grads: n parts of shape (T, B, d/n)
-            grad_probabilities: as `probabilities`, added to in place; None if alpha needs no
-                gradient
             gradients: of weights and the encoder's output, added to in place
         """
         for k in reversed(range(len(streams))):
@@ -125,8 +123,7 @@ class ReversibleLayer(nn.Module):
                 h.detach().to(call.dtype),
                 grads[k],
                 context,
-                _row(probabilities, k),
-                _row(grad_probabilities, k),
+                self._mixture_of(k, mixture),
                 gradients,
             )
             streams[k] = streams[k] - output
@@ -140,15 +137,10 @@ class ReversibleLayer(nn.Module):
         pooled = self.pool(streams)
         return F.layer_norm(pooled, pooled.shape[-1:]) if self.normalizes else pooled
 
-    def rows_of(self, table: Optional[Tensor]) -> Optional[Tensor]:
-        """This layer's part of `table`, (s, ...): consecutive blocks of s layers share it."""
-        return None if table is None else table[self.cell_row]
+    def _mixture_of(self, k: int, mixture: Optional[Mixture]) -> NodeMixture:
+        """The part of node `k`; layers in the same place of a cell share it."""
+        return SINGLE if mixture is None else mixture.node(self.cell_row, k)
 
 
 def _others(streams: List[Tensor], k: int) -> List[Tensor]:
     return streams[:k] + streams[k + 1 :]
-
-
-def _row(table: Optional[Tensor], k: int) -> Optional[Tensor]:
-    """Row k of a table that has one for each searched split; None for the other splits."""
-    return table[k] if table is not None and k < len(table) else None

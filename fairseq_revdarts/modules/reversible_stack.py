@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from .call_state import CallState
 from .context import Context
 from .mixed_operation import Gradients
+from .mixture import Mixture
 from .reversible_layer import ReversibleLayer
 
 
@@ -39,9 +40,7 @@ class ReversibleStack(nn.Module):
         self.measures_drift = False
         self.drift: Optional[Tensor] = None
 
-    def forward(
-        self, x: Tensor, context: Context, probabilities: Optional[Tensor] = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Context, mixture: Optional[Mixture] = None) -> Tensor:
         """The stream after the last layer.
 
         The stream is kept in at least single precision whatever the operations compute in: in half
@@ -50,7 +49,7 @@ class ReversibleStack(nn.Module):
         Args:
             x: (T, B, d); its dtype is the one that the operations compute in
             context: what the operations read in addition to H
-            probabilities: (s, searched splits, candidates); None in a derived network
+            mixture: the living candidates and their probabilities; None in a derived network
 
         Returns:
             (T, B, d), of the dtype of `x`
@@ -59,21 +58,28 @@ class ReversibleStack(nn.Module):
         stream = x.to(torch.promote_types(x.dtype, torch.float32))
         if self.backprop == "reconstruct" and torch.is_grad_enabled():
             output = BackpropagateWithReconstruction.apply(
-                self, context, call, stream, probabilities, context.encoder_out, *self.parameters()
+                self,
+                context,
+                mixture,
+                call,
+                stream,
+                None if mixture is None else mixture.probabilities,
+                context.encoder_out,
+                *self.parameters(),
             )
         else:
-            output = self.run(stream, context, probabilities, call)
+            output = self.run(stream, context, mixture, call)
         return output.to(x.dtype)
 
     def run(
-        self, stream: Tensor, context: Context, probabilities: Optional[Tensor], call: CallState
+        self, stream: Tensor, context: Context, mixture: Optional[Mixture], call: CallState
     ) -> Tensor:
         """The layers one after another, with plain autograd or checkpointing; (T, B, d)."""
 
         def step(layer: ReversibleLayer, *parts: Tensor) -> Tuple[Tensor, ...]:
             streams = list(parts)
             with call.restored():
-                layer.couple(streams, context, layer.rows_of(probabilities), call)
+                layer.couple(streams, context, mixture, call)
             return tuple(streams)
 
         streams: Sequence[Tensor] = self.split(stream)
@@ -115,6 +121,7 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
         ctx: Any,
         stack: ReversibleStack,
         context: Context,
+        mixture: Optional[Mixture],
         call: CallState,
         x: Tensor,
         probabilities: Optional[Tensor],
@@ -122,9 +129,9 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         """The stack's output (T, B, d) for its input `x` (T, B, d)."""
-        output = stack.run(x, context, probabilities, call)
-        ctx.stack, ctx.call = stack, call
-        ctx.context = _detached(context, requires_grad=ctx.needs_input_grad[5])
+        output = stack.run(x, context, mixture, call)
+        ctx.stack, ctx.call, ctx.living = stack, call, mixture and mixture.living
+        ctx.context = _detached(context, requires_grad=ctx.needs_input_grad[6])
         ctx.true_input = x if stack.measures_drift else None
         ctx.weights = weights  # themselves: hooks on saved tensors may give copies back
         ctx.save_for_backward(output, probabilities, *weights)
@@ -135,12 +142,13 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
         """From the stack's output upwards: reconstruct, differentiate, forget."""
         output, probabilities, *_ = ctx.saved_tensors
-        needs_x, needs_alpha, needs_encoder_out, *needs_weights = ctx.needs_input_grad[3:]
+        needs_x, needs_alpha, needs_encoder_out, *needs_weights = ctx.needs_input_grad[4:]
         encoder_out = ctx.context.encoder_out
         gradients: Gradients = {w: None for w, needed in zip(ctx.weights, needs_weights) if needed}
         if needs_encoder_out:
             gradients[encoder_out] = None
         grad_probabilities = torch.zeros_like(probabilities) if needs_alpha else None
+        mixture = ctx.living and Mixture(probabilities, ctx.living, grad_probabilities)
 
         # Copies: the gradients are added to in place.
         streams = ctx.stack.split(output)
@@ -150,21 +158,11 @@ class BackpropagateWithReconstruction(torch.autograd.Function):
         ]
         with ctx.call.restored():
             for layer in reversed(ctx.stack.layers):
-                layer.uncouple(
-                    streams,
-                    grads,
-                    ctx.context,
-                    layer.rows_of(probabilities),
-                    layer.rows_of(grad_probabilities),
-                    gradients,
-                    ctx.call,
-                )
+                layer.uncouple(streams, grads, ctx.context, mixture, gradients, ctx.call)
         if ctx.true_input is not None:
             ctx.stack.record_drift(ctx.true_input, streams)
         return (
-            None,
-            None,
-            None,
+            *(None, None, None, None),
             torch.cat(grads, dim=-1) if needs_x else None,
             grad_probabilities,
             gradients.get(encoder_out),

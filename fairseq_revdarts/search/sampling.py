@@ -13,17 +13,16 @@ Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) re
 
 import math
 import random
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import torch
 from fairseq.criterions import FairseqCriterion
-from torch import nn
 
 from ..genotype import Genotype, random_genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES
 from .bilevel import to_device
+from .living import living_on
 
 PATHS = 50
 PATH_BATCHES = 4
@@ -40,48 +39,6 @@ def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Gen
     # A str seeds by its hash, SHA-512, the same in every version of Python.
     generator = random.Random(f"{seed} {name}")
     return random_genotype(generator, model.architecture.pooling, cell_layers, splits)
-
-
-@contextmanager
-def restricted_to(model: RevDartsTransformerModel, path: Genotype) -> Iterator[None]:
-    """Within it the supernet `model` is the network of `path`.
-
-    Each searched node has the one candidate that `path` names, and no probabilities: all else, the
-    reversible backward included, is as in a derived network.
-    """
-    nodes = {
-        node: nn.ModuleList([node.candidates[node.names.index(name)]])
-        for side, stack in zip(CANDIDATES, model.stacks())
-        for layer in stack.layers
-        for node, name in zip(layer.nodes, getattr(path, side)[layer.cell_row])
-    }
-    before = {node: node.candidates for node in nodes}
-    mixed = {coder: coder.probabilities for coder in (model.encoder, model.decoder)}
-    try:
-        for node, chosen in nodes.items():
-            node.candidates = chosen
-        for coder in mixed:
-            coder.probabilities = lambda: None
-        yield
-    finally:
-        for node, candidates in before.items():
-            node.candidates = candidates
-        for coder, probabilities in mixed.items():
-            coder.probabilities = probabilities
-
-
-def forget_gradients_outside(model: RevDartsTransformerModel, path: Genotype) -> None:
-    """Leave weights outside `path` without a gradient, so that theta's optimizer skips them.
-
-    Over several processes fairseq's legacy_ddp has given them zeros, with which Adam's momentum
-    would move them on.
-    """
-    for side, stack in zip(CANDIDATES, model.stacks()):
-        for layer in stack.layers:
-            for node, name in zip(layer.nodes, getattr(path, side)[layer.cell_row]):
-                for other, candidate in zip(node.names, node.candidates):
-                    if other != name:
-                        candidate.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
@@ -103,7 +60,7 @@ def mark_best_path(
     paths = [random_path(model, seed, f"candidate {number}") for number in range(PATHS)]
 
     def loss(path: Genotype) -> float:
-        with restricted_to(model, path):
+        with model.architecture.restricted_to(living_on(path)):
             value = sum(float(criterion(model, batch)[0]) for batch in batches)
         return value if math.isfinite(value) else math.inf
 

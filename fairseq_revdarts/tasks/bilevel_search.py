@@ -23,14 +23,13 @@ from ..search.bilevel import (
 from ..search.checkpoint import begins_anew, check_restored
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.level_loss import LevelLoss
+from ..search.living import forget_idle_gradients, living_on
 from ..search.monitor import SearchMonitor
 from ..search.processes import check_processes, is_master, sum_over_processes
 from ..search.sampling import (
     PATH_BATCHES,
-    forget_gradients_outside,
     mark_best_path,
     random_path,
-    restricted_to,
 )
 from ..utils.interruption import prepare_for_interruption
 from .divided_translation import DividedTranslationTask
@@ -143,7 +142,7 @@ class BilevelSearchTask(DividedTranslationTask):
         self._monitor.check_drift(update)
         if self._samples:
             path = random_path(self._model, self.cfg.seed, update_num)
-            forget_gradients_outside(self._model, path)
+            forget_idle_gradients(self._model, living_on(path))
         super().optimizer_step(optimizer, model, update_num)
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
         theta_loss = sum(self._monitor.theta_losses, LevelLoss(0.0, 0.0))
@@ -182,7 +181,8 @@ class BilevelSearchTask(DividedTranslationTask):
         """Within it the supernet is one random path, if the search samples."""
         if not self._samples:
             return nullcontext()
-        return restricted_to(self._model, random_path(self._model, self.cfg.seed, name))
+        path = random_path(self._model, self.cfg.seed, name)
+        return self._model.architecture.restricted_to(living_on(path))
 
     def _micro_batches(self) -> int:
         """Of the update that is computed: the last of an epoch may have fewer than others."""

@@ -133,8 +133,7 @@ def test_no_conversion_reaches_alpha(convert):
     assert model.linear.weight.dtype == getattr(torch, convert)
     after = model.architecture.state_dict()
     for name, tensor in before.items():
-        counts = name in ("data_position", "stable_updates", "loss_scaler")
-        assert after[name].dtype == (torch.int64 if counts else torch.float32)
+        assert after[name].dtype == tensor.dtype
         assert torch.equal(after[name], tensor), name
 
 
@@ -177,13 +176,14 @@ def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
     module.data_position.copy_(torch.tensor([4, 2]))
     other = restored(module, seed=1)
     assert same_state(module, other)
+    names = ("step", "exp_avg", "exp_avg_sq", "living")
     assert set(other.state_dict()) == {
         "data_position",
         "stable_updates",
         "drift",
         "loss_scaler",
         *CANDIDATES,
-        *(f"{side}_{name}" for side in CANDIDATES for name in ("step", "exp_avg", "exp_avg_sq")),
+        *(f"{side}_{name}" for side in CANDIDATES for name in names),
     }
     assert other.data_position.tolist() == [4, 2]
     assert other.encoder_step == 3

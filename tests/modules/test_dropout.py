@@ -5,6 +5,7 @@ from helpers import build_stack, context, settings
 
 from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.mixed_operation import MixedOperation
+from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.modules.operations import Residual
 
 DROPOUT = 0.25
@@ -32,8 +33,9 @@ def test_a_node_has_one_mask_of_its_own_in_forward_and_backward():
                 )
             )
     x = torch.randn(5, 2, 16, dtype=torch.float64, requires_grad=True)
-    table = torch.full((1, 2, 3), 1 / 3, dtype=torch.float64)
-    stack(x, context("encoder", 5), table).sum().backward()
+    uniform = torch.full((1, 2, 3), 1 / 3, dtype=torch.float64)
+    mixture = Mixture(uniform, (((0, 1, 2), (0, 1)),))
+    stack(x, context("encoder", 5), mixture).sum().backward()
     assert len(masks) == DEPTH * len(NODES)
     for number, of_node in masks.items():
         assert len(of_node) == 2 * len(NODES[number % 2])  # the forward's and the backward's

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import activation_peak_of, build_stack, context
 
+from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.search_space import CANDIDATES
 
 LENGTH, BATCH, CHANNELS, SPLITS = 16, 32, 8, 2
@@ -19,13 +20,14 @@ def activation_peak(depth, names=MIX, backprop="reconstruct"):
     nodes = [names] * SPLITS
     stack = build_stack("encoder", nodes, depth, backprop=backprop)
     x = torch.randn(LENGTH, BATCH, SPLITS * CHANNELS, dtype=torch.float64, requires_grad=True)
-    table = None
+    mixture = None
     if len(names) > 1:
-        table = torch.full((1, SPLITS, len(names)), 1 / len(names), dtype=torch.float64)
+        uniform = torch.full((1, SPLITS, len(names)), 1 / len(names), dtype=torch.float64)
+        mixture = Mixture.of_all(uniform)
     weights = list(stack.parameters())
 
     def step():
-        stack(x, context("encoder", LENGTH), table).sum().backward()
+        stack(x, context("encoder", LENGTH), mixture).sum().backward()
 
     return activation_peak_of(step, weights, x)
 

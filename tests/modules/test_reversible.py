@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fairseq_revdarts.models.revdarts_transformer.config import NODE_INPUTS
+from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
 
@@ -49,7 +50,8 @@ def loss_of(stack, inputs, seed=7):
     """A loss that weighs every real position's output differently."""
     x, probabilities, where, real = inputs
     torch.manual_seed(seed)
-    output = stack(x, where, probabilities)
+    mixture = None if probabilities is None else Mixture.of_all(probabilities)
+    output = stack(x, where, mixture)
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     return (weights * output.square() * real).sum()
 
@@ -279,7 +281,7 @@ def test_stream_is_single_precision_whatever_the_operations_compute_in(dtype):
     stack = model.encoder.stack
     stack.measures_drift = True
     x = torch.randn(LENGTH, BATCH, 24, dtype=dtype, requires_grad=True)
-    output = stack(x, context("encoder", LENGTH), model.architecture.probabilities("encoder"))
+    output = stack(x, context("encoder", LENGTH), model.architecture.mixture("encoder"))
     assert output.dtype == dtype
     output.float().square().sum().backward()
     assert 0 < stack.drift < 0.01

@@ -1,8 +1,7 @@
 """Encoder and decoder: factorised embeddings, a reversible stack, a final LayerNorm.
 
 Supernet and derived network are built from the same layers and nodes; a derived network's nodes
-hold one candidate operation each, a supernet's hold all of them and mix them by its architecture's
-probabilities.
+hold one candidate operation each, a supernet's hold all of them and mix the living ones.
 """
 
 import math
@@ -16,11 +15,12 @@ from fairseq.modules import FairseqDropout, LayerNorm, PositionalEmbedding
 from torch import Tensor, nn
 
 from ...modules.context import Context, OperationSettings
+from ...modules.mixture import Mixture
 from ...modules.reversible_stack import ReversibleLayer, ReversibleStack
 from .config import NetworkShape, RevDartsTransformerConfig
 
-#: Gives a stack's probabilities (s, searched splits, candidates), or None in a derived network.
-Probabilities = Callable[[], Optional[Tensor]]
+#: Gives the living candidates of a stack's next call, or None in a derived network.
+MixtureOfCall = Callable[[], Optional[Mixture]]
 
 
 def build_stack(side: str, cfg: RevDartsTransformerConfig, shape: NetworkShape) -> ReversibleStack:
@@ -93,13 +93,13 @@ class RevDartsEncoder(FairseqEncoder):
         dictionary: Dictionary,
         embed_tokens: nn.Embedding,
         shape: NetworkShape,
-        probabilities: Probabilities,
+        mixture: MixtureOfCall,
     ):
         super().__init__(dictionary)
         self.input = StreamInput(cfg, embed_tokens, cfg.max_source_positions)
         self.stack = build_stack("encoder", cfg, shape)
         self.layer_norm = LayerNorm(cfg.hidden_size)
-        self.probabilities = probabilities
+        self.mixture = mixture
         self.max_source_positions = cfg.max_source_positions
 
     def forward(
@@ -114,7 +114,7 @@ class RevDartsEncoder(FairseqEncoder):
         padding_mask = src_tokens.eq(self.input.embed_tokens.padding_idx)
         masks = [padding_mask] if padding_mask.any() else []
         context = Context(padding_mask=masks[0] if masks else None)
-        x = self.stack(self.input(src_tokens), context, self.probabilities())
+        x = self.stack(self.input(src_tokens), context, self.mixture())
         return {"encoder_out": [self.layer_norm(x)], "encoder_padding_mask": masks}
 
     def reorder_encoder_out(
@@ -141,7 +141,7 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         dictionary: Dictionary,
         embed_tokens: nn.Embedding,
         shape: NetworkShape,
-        probabilities: Probabilities,
+        mixture: MixtureOfCall,
     ):
         super().__init__(dictionary)
         self.input = StreamInput(cfg, embed_tokens, cfg.max_target_positions)
@@ -153,7 +153,7 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
             self.output_projection.weight = embed_tokens.weight
         else:
             nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
-        self.probabilities = probabilities
+        self.mixture = mixture
         self.max_target_positions = cfg.max_target_positions
 
     def forward(
@@ -181,7 +181,7 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         """Features (B, T, d) before the output projection."""
         x = self.input(prev_output_tokens, incremental_state)
         context = self._context(prev_output_tokens, encoder_out, incremental_state)
-        x = self.layer_norm(self.stack(x, context, self.probabilities()))
+        x = self.layer_norm(self.stack(x, context, self.mixture()))
         return x.transpose(0, 1), {"attn": [None]}
 
     def output_layer(self, features: Tensor, **unused: Any) -> Tensor:

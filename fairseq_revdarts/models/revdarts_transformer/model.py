@@ -19,6 +19,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ...modules.architecture import Architecture
+from ...modules.mixture import Mixture
 from ...modules.reversible_stack import ReversibleStack
 from .config import (
     NAMED_ARCHITECTURES,
@@ -93,10 +94,10 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
                 shape.cell_layers, shape.splits("encoder"), shape.splits("decoder"), shape.pooling
             )
         encoder = RevDartsEncoder(
-            cfg, source, embed_source, shape, partial(_probabilities, architecture, "encoder")
+            cfg, source, embed_source, shape, partial(_mixture, architecture, "encoder")
         )
         decoder = RevDartsDecoder(
-            cfg, target, embed_target, shape, partial(_probabilities, architecture, "decoder")
+            cfg, target, embed_target, shape, partial(_mixture, architecture, "decoder")
         )
         return cls(encoder, decoder, architecture)
 
@@ -164,8 +165,8 @@ def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
             parent.model.genotype = chosen_genotype(cfg).to_json()
 
 
-def _probabilities(architecture: Optional[Architecture], side: str) -> Optional[Tensor]:
-    return None if architecture is None else architecture.probabilities(side)
+def _mixture(architecture: Optional[Architecture], side: str) -> Optional[Mixture]:
+    return None if architecture is None else architecture.mixture(side)
 
 
 def _set_defaults(defaults: Dict[str, Any], args: Any) -> None:

@@ -1,0 +1,100 @@
+"""The living candidates: which candidates a call evaluates in each node, and their probabilities.
+
+A node evaluates its living candidates alone, and p is the softmax of alpha over them. The paper's
+search keeps all candidates alive. Everything else is a rule for which candidates live and when: one
+of them (a sampled path, or a derived network), a random subset, or ever fewer.
+
+A mixture belongs to one call: the backward evaluates the candidates of its forward, even if the
+architecture changes between the two.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+#: For each layer of the cell, for each searched split, the indices of the living candidates.
+Living = Tuple[Tuple[Tuple[int, ...], ...], ...]
+
+
+class NodeMixture(NamedTuple):
+    """A node's part of a mixture.
+
+    Args:
+        living: indices of the candidates that are evaluated
+        probabilities: (candidates,); None if the node is not searched
+        grad: (candidates,), dL/dp, added to in place; None if alpha needs no gradient
+    """
+
+    living: Tuple[int, ...]
+    probabilities: Optional[Tensor] = None
+    grad: Optional[Tensor] = None
+
+
+#: The mixture of a node with a single candidate: one of a derived network, or a fixed one.
+SINGLE = NodeMixture((0,))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The living candidates of a stack's searched nodes in one call.
+
+    Args:
+        probabilities: (s, searched splits, candidates); 0 for candidates that do not live
+        living: their indices
+        grad: as `probabilities`, dL/dp, added to in place; None if alpha needs no gradient
+    """
+
+    probabilities: Tensor
+    living: Living
+    grad: Optional[Tensor] = None
+
+    @classmethod
+    def of_all(cls, probabilities: Tensor) -> "Mixture":
+        """All candidates live; `probabilities` is (s, searched splits, candidates)."""
+        return cls(probabilities, all_living(probabilities))
+
+    def node(self, row: int, k: int) -> NodeMixture:
+        """The part of split `k`, from 0, in layer `row` of the cell; SINGLE if it is fixed."""
+        if k >= len(self.living[row]):
+            return SINGLE
+        grad = None if self.grad is None else self.grad[row, k]
+        return NodeMixture(self.living[row][k], self.probabilities[row, k], grad)
+
+
+def all_living(alpha: Tensor) -> Living:
+    """All candidates of every node; `alpha` is (s, searched splits, candidates)."""
+    layers, splits, candidates = alpha.shape
+    return ((tuple(range(candidates)),) * splits,) * layers
+
+
+def indices_of(mask: Tensor) -> Living:
+    """The indices where `mask` (s, searched splits, candidates) is True.
+
+    Raises:
+        ValueError: a node has none: there is no softmax over nothing
+    """
+    living = tuple(
+        tuple(tuple(i for i, lives in enumerate(row) if lives) for row in layer)
+        for layer in mask.tolist()
+    )
+    if not all(all(layer) for layer in living):
+        raise ValueError("a node has no living candidate; at least one is needed")
+    return living
+
+
+def softmax_over(alpha: Tensor, living: Living) -> Tensor:
+    """softmax(alpha) over the living candidates, 0 for the others.
+
+    Args:
+        alpha: (s, searched splits, candidates)
+        living: of every node
+    """
+    if living == all_living(alpha):
+        return alpha.softmax(dim=-1)
+    idle = torch.ones(alpha.shape, dtype=torch.bool)
+    for i, layer in enumerate(living):
+        for k, indices in enumerate(layer):
+            idle[i, k, list(indices)] = False
+    return alpha.masked_fill(idle.to(alpha.device), -torch.inf).softmax(dim=-1)
