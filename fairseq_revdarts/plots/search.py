@@ -90,47 +90,55 @@ def frozen_until(entries: Sequence[Dict[str, Any]]) -> float:
     return update
 
 
-def thin(values: np.ndarray, points: int = POINTS) -> np.ndarray:
-    """`values` (E,), or if they are more than `points` the means of that many parts of them."""
-    if len(values) <= points:
+def thin(values: np.ndarray) -> np.ndarray:
+    """`values` (E,), or if they are more than POINTS the means of that many parts of them."""
+    if len(values) <= POINTS:
         return values
-    return np.array([part.mean() for part in np.array_split(values, points)])
+    return np.array([part.mean() for part in np.array_split(values, POINTS)])
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of `values` (E,) over a window of a tenth of them, narrower towards the ends."""
-    window = np.ones(max(1, len(values) // 10))
+    """The mean of `values` (E,) over a window of about a tenth of them, narrower at the ends."""
+    window = np.ones(2 * (len(values) // 20) + 1)  # odd, so that it lies around its value
     shares = np.convolve(np.ones(len(values)), window, mode="same")
     return np.convolve(values, window, mode="same") / shares
 
 
 def draw_node(panel: Axes, updates: np.ndarray, row: Series, title: str) -> None:
-    """One node's probabilities, stacked: an area for each operation, in its family's colour.
-
-    The winner of the last entry is outlined; it and the runner-up are named.
-    """
+    """One node's probabilities, stacked by family; the winner of the last entry is outlined."""
+    # A polygon keeps all its points in the file, so there are few of them.
     chosen = np.linspace(0, len(updates) - 1, min(len(updates), AREA_POINTS)).astype(int)
     x = np.array([0, *updates[chosen]])
     order = sorted(row, key=lambda name: list(FAMILY_COLOURS).index(family(name)))
-    heights = [row[name][[0, *chosen]] for name in order]
-    tops = dict(zip(order, np.cumsum(heights, axis=0)))
+    heights = {name: row[name][[0, *chosen]] for name in order}
+    tops = dict(zip(order, np.cumsum(list(heights.values()), axis=0)))
     for name in reversed(order):  # each area hides the lower part of the one before
         style = {"facecolor": colour(name), "edgecolor": "white", "linewidth": 0.4}
         panel.fill([0, *x, x[-1]], [0, *tops[name], 0], **style)
     winner, *others = sorted(row, key=lambda name: -row[name][-1])
-    for edge in (tops[winner], tops[winner] - heights[order.index(winner)]):
+    for edge in (tops[winner], tops[winner] - heights[winner]):
         panel.plot(x, edge, color=INK, linewidth=1)
     panel.set(xlim=(0, updates[-1]), ylim=(0, 1))
     panel.spines[:].set_visible(False)
     panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     panel.set_yticks([0, 0.5, 1])
-    above = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
-    panel.annotate(title, xytext=(0, 23), color=PALE_INK, fontsize=7, **above)
-    for name, height, weight in zip([winner, *others[:1]], (13, 4), ("bold", "normal")):
+    write_above(panel, 23, title, color=PALE_INK)
+    write_contender(panel, 13, winner, row[winner][-1], fontweight="bold")
+    for name in others[:1]:
         if row[name][-1] > 0:
-            panel.annotate("■", xytext=(0, height), color=colour(name), fontsize=7, **above)
-            text = f"{label(name, LABEL_WIDTH)}  {row[name][-1]:.2f}"
-            panel.annotate(text, xytext=(8, height), fontweight=weight, fontsize=7, **above)
+            write_contender(panel, 4, name, row[name][-1])
+
+
+def write_contender(panel: Axes, height: float, name: str, share: float, **style: Any) -> None:
+    """An operation with its family's colour and its probability, `height` points above a panel."""
+    write_above(panel, height, "■", color=colour(name))
+    write_above(panel, height, f"{label(name, LABEL_WIDTH)}  {share:.2f}", left=8, **style)
+
+
+def write_above(panel: Axes, height: float, text: str, left: float = 0, **style: Any) -> None:
+    """A text that begins `left` points from the left end of a panel, `height` points above it."""
+    place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+    panel.annotate(text, xytext=(left, height), fontsize=7, **place, **style)
 
 
 def draw_entropy(axes: Axes, updates: np.ndarray, nodes: Dict[str, Series]) -> None:
