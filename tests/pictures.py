@@ -1,11 +1,14 @@
-"""What tests of pictures share: the log of a search that nobody ran, and reading an SVG."""
+"""What tests of pictures share: searches that nobody ran, reading an SVG, and when one is whole."""
 
 import json
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.plots.style import house_style
 from fairseq_revdarts.search_space import CANDIDATES
 
 SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -65,3 +68,37 @@ def searched(layers, splits, seed):
         for side, count, fixed in zip(CANDIDATES, splits, ((), ("cross_attention",)))
     }
     return Genotype("max", **cells)
+
+
+def drawn(draw, *arguments):
+    """A figure drawn on Agg, with its renderer."""
+    with house_style():
+        figure = draw(*arguments)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return figure, canvas.get_renderer()
+
+
+def check_whole(figure, renderer):
+    """Nothing is cut off at the edges, and no text lies on another."""
+    drawn_area, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
+    assert drawn_area.x0 >= -0.01 and drawn_area.y0 >= -0.01
+    assert drawn_area.x1 <= width + 0.01 and drawn_area.y1 <= height + 0.01
+    extents = {text: text.get_window_extent(renderer) for text in visible_texts(figure)}
+    for number, (text, extent) in enumerate(extents.items()):
+        for other, taken in list(extents.items())[:number]:
+            overlap = extent.intersection(extent, taken)
+            assert overlap is None or min(overlap.size) < 1, (text.get_text(), other.get_text())
+
+
+def visible_texts(figure):
+    """All texts of a figure but the labels of ticks that are not drawn."""
+    hidden = set()
+    for axes in figure.findobj(lambda artist: hasattr(artist, "xaxis")):
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+                if not (axes.axison and low - 1e-9 <= tick.get_loc() <= high + 1e-9):
+                    hidden.update((tick.label1, tick.label2))
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text not in hidden]
+    return [text for text in texts if text.get_text().strip()]

@@ -1,4 +1,4 @@
-"""Draws layer.svg beside this file: a reversible layer, the node of a supernet, and the inverse.
+"""Draws layer.svg next to this file: a reversible layer, a node of the search, the inverse.
 
 usage: python examples/pictures/draw.py
 """
@@ -6,6 +6,7 @@ usage: python examples/pictures/draw.py
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fairseq_revdarts.plots.layer import (
     BOX_WIDTH,
@@ -21,20 +22,21 @@ from fairseq_revdarts.plots.layer import (
     layer_width,
     rails,
 )
-from fairseq_revdarts.plots.style import colour, house_style, label, save_picture, tint
+from fairseq_revdarts.plots.style import colour, house_style, label, save_picture
 
 SPLITS = 3
 CANDIDATES = ("conv_3", "dynamic_conv_7", "self_attention", "ffn", "identity")
-GAP, HEAD, END = 0.45, 0.5, 0.25
-NODE_WIDTH = 2.4
+GAP, EDGE, HEAD, END = 0.25, 0.05, 0.54, 0.25
+NODE_WIDTH = 2.05
 WHITE = "#FFFFFF"
+SEARCHING = ("each G while searching", "all candidates, p = softmax(alpha)")
 
 
 def draw_panel(axes: Axes, left: float, width: float, title: str, caption: str) -> None:
     """What stands above a panel."""
     middle = left + width / 2
-    axes.text(middle, -0.12, title, ha="center", va="center", fontsize=9, fontweight="bold")
-    draw_caption(axes, (middle, -0.3), caption, ha="center")
+    axes.text(middle, -0.13, title, ha="center", va="center", fontsize=11, fontweight="bold")
+    draw_caption(axes, (middle, -0.34), caption, ha="center")
 
 
 def draw_rail_ends(axes: Axes, left: float) -> None:
@@ -60,7 +62,7 @@ def draw_node(axes: Axes, left: float) -> None:
     for number, (row, name) in enumerate(zip(rows, CANDIDATES), start=1):
         draw_arrow(axes, (entry, row), (middle - BOX_WIDTH / 2, row))
         axes.plot([middle, end], [row, row], **LINE)
-        draw_box(axes, (middle, row), Box(label(name), tint(colour(name)), name))
+        draw_box(axes, (middle, row), Box(label(name), colour(name), name))
         last = number == len(CANDIDATES)
         share = r"$\times\,p_{|O|}$" if last else rf"$\times\,p_{number}$"
         axes.text((middle + BOX_WIDTH / 2 + end) / 2, row + 0.09, share, **text)
@@ -69,23 +71,25 @@ def draw_node(axes: Axes, left: float) -> None:
     draw_sum(axes, (end, total), "+")
 
 
-def main() -> None:
-    """Draw the picture."""
+def draw() -> Figure:
+    """The layer, what each of its functions is in a search, and the way back."""
     width = layer_width(SPLITS)
-    figure, axes = canvas(2 * width + NODE_WIDTH + 4 * GAP, HEAD + layer_height(SPLITS) + 0.4)
-    forward, node, inverse = GAP, 2 * GAP + width, 3 * GAP + width + NODE_WIDTH
+    forward, node = EDGE, EDGE + width + GAP
+    backward = node + NODE_WIDTH + GAP
+    figure, axes = canvas(backward + width + EDGE, HEAD + layer_height(SPLITS) + 0.3)
     boxes = [Box(f"$G_{k}$", WHITE, f"G{k}") for k in range(1, SPLITS + 1)]
-    draw_panel(axes, forward, width, "forward", "k = 1, 2, 3; what is pooled is normalised")
-    draw_layer(axes, (forward, -HEAD), boxes, "pool")
-    draw_panel(axes, node, NODE_WIDTH, "node of the supernet", "p = softmax of the node's alpha")
-    draw_node(axes, node)
-    draw_panel(axes, inverse, width, "reconstruction", "k = 3, 2, 1, from the outputs alone")
-    draw_layer(axes, (inverse, -HEAD), boxes, "pool", inverse=True)
-    for left in (forward, inverse):
+    for left, title, caption, inverse in (
+        (forward, "forward pass", "every part adds a function G of the others", False),
+        (backward, "backward pass", "subtracted again: no layer's inputs are stored", True),
+    ):
+        draw_panel(axes, left, width, title, caption)
+        draw_layer(axes, (left, -HEAD), boxes, "pool", inverse)
         draw_rail_ends(axes, left)
-    save_picture(figure, str(Path(__file__).with_name("layer.svg")))
+    draw_panel(axes, node, NODE_WIDTH, *SEARCHING)
+    draw_node(axes, node)
+    return figure
 
 
 if __name__ == "__main__":
     with house_style():
-        main()
+        save_picture(draw(), str(Path(__file__).with_name("layer.svg")))

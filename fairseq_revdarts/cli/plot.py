@@ -1,9 +1,15 @@
-"""`revdarts-plot`: pictures of a search, of a genotype, or of how far several searches agree.
+"""`revdarts-plot`: pictures of a search, a genotype, a profile or a table of networks.
 
-PATH is the folder of a search, a genotype file, the name of a genotype that ships with the package,
-or a checkpoint. A search gives search.svg (every node's probabilities, their entropy, both losses)
-and genotype.svg (the cell found so far), anything else the picture of its cell. Several give one
-picture, agreement.svg: what each has chosen, and in how many nodes they differ.
+PATH                               picture
+the folder of a search             search.svg: what competes in every node, how decided alpha is,
+                                   both losses; and genotype.svg: the cell found so far
+a genotype, by file or name        its cell
+a checkpoint                       the cell of its network, or of its search so far
+several of these                   agreement.svg: what each chose in every node, and who agrees
+a FILE of revdarts-profile         activation memory against depth for each --backprop mode
+    --sweep layers --json FILE
+a .csv file with the columns       validation loss and BLEU of every network, by kind
+    loss, bleu and perhaps kind
 """
 
 import argparse
@@ -23,8 +29,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("svg", "png", "pdf")
 GENOTYPE, LOG = "genotype.json", "search.jsonl"
+Draw = Callable[[], "Figure"]
 #: What is drawn, by the name of its file.
-Pictures = Dict[str, Callable[[], "Figure"]]
+Pictures = Dict[str, Draw]
 
 
 def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
@@ -39,9 +46,9 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument(
         "-o",
         "--output",
-        help="a file, whose suffix is the format, or a folder (default: beside PATH)",
+        help="a file, whose suffix is the format, or a folder (default: next to PATH)",
     )
-    parser.add_argument("--format", choices=FORMATS, help="default: svg, or --output's suffix")
+    parser.add_argument("--format", choices=FORMATS, help="default: svg, or the suffix of --output")
     args = parser.parse_args(arguments)
     suffix = Path(args.output).suffix[1:].lower() if args.output else ""
     if suffix and not Path(args.output).is_dir():
@@ -85,12 +92,12 @@ def read_log(folder: str) -> List[Dict[str, Any]]:
 
 
 def pictures_of(path: str) -> Pictures:
-    """The pictures of one search or genotype; all is read before anything is drawn."""
+    """The pictures of one PATH; all is read before anything is drawn."""
     from ..plots.cell import draw_genotype
     from ..plots.search import draw_search
 
     if not Path(path).is_dir():
-        return {Path(path).stem: partial(draw_genotype, read_genotype(path))}
+        return {Path(path).stem: picture_of_file(path)}
     pictures: Pictures = {}
     entries = read_log(path)
     if entries:
@@ -104,16 +111,25 @@ def pictures_of(path: str) -> Pictures:
     return pictures
 
 
+def picture_of_file(path: str) -> Draw:
+    """The picture of a table of networks, a profile, a genotype or a checkpoint."""
+    from ..plots.cell import draw_genotype
+    from ..plots.memory import draw_memory, is_profile, read_profile
+    from ..plots.networks import draw_networks, read_networks
+
+    if Path(path).suffix == ".csv":
+        return partial(draw_networks, read_networks(path))
+    if is_profile(path):
+        return partial(draw_memory, read_profile(path))
+    return partial(draw_genotype, read_genotype(path))
+
+
 def picture_of_agreement(paths: List[str]) -> Pictures:
     """The picture of several searches or genotypes."""
     from ..plots.agreement import draw_agreement
 
     genotypes = dict(zip(short_names(paths), map(read_genotype, paths)))
-    logs = [read_log(path) if Path(path).is_dir() else [] for path in paths]
-    probabilities = {
-        name: log[-1]["probabilities"] if log else None for name, log in zip(genotypes, logs)
-    }
-    return {"agreement": partial(draw_agreement, genotypes, probabilities)}
+    return {"agreement": partial(draw_agreement, genotypes)}
 
 
 def short_names(paths: List[str]) -> List[str]:

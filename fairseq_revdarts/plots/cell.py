@@ -1,6 +1,6 @@
 """The picture of a genotype: the reversible layers of the encoder's and the decoder's cell."""
 
-from typing import Dict
+from typing import Dict, List
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from ..genotype import Cell, Genotype
 from ..search_space import CROSS_ATTENTION
 from .layer import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
     OPERATION_DEPTH,
     ROW_HEIGHT,
     TOP_MARGIN,
@@ -19,16 +21,18 @@ from .layer import (
     draw_layer,
     layer_height,
     layer_width,
+    operation_x,
     rails,
 )
-from .style import INK, PALE_INK, colour, family_legend, label, tint
+from .style import INK, PALE_INK, colour, family_legend, label
 
 LAYER_GAP, STUB = 0.22, 0.2
+HEAD_LENGTH = 0.1
 SIDE_GAP, EDGE, HEAD, FOOT, LEAST_WIDTH = 0.95, 0.4, 0.75, 0.65, 6.0
 
 
 def draw_genotype(genotype: Genotype) -> Figure:
-    """The encoder's cell, and beside it the decoder's, which reads the encoder's output."""
+    """The encoder's cell, and next to it the decoder's, which reads the encoder's output."""
     cells = {"encoder": genotype.encoder, "decoder": genotype.decoder}
     widths = [layer_width(len(cell[0])) for cell in cells.values()]
     content = sum(widths) + SIDE_GAP + 2 * EDGE
@@ -65,7 +69,7 @@ def draw_cell(axes: Axes, corner: Point, side: str, cell: Cell, pooling: str) ->
     for number, layer in enumerate(cell):
         top = layer_top(cell, number)
         boxes = [
-            Box(label(name), tint(colour(name)), f"{side}.{number + 1}.{split}")
+            Box(label(name), colour(name), f"{side}.{number + 1}.{split}")
             for split, name in enumerate(layer, start=1)
         ]
         draw_layer(axes, (left, top), boxes, pooling)
@@ -78,22 +82,30 @@ def draw_cell(axes: Axes, corner: Point, side: str, cell: Cell, pooling: str) ->
 
 
 def draw_encoder_output(axes: Axes, lefts: Dict[str, float], cells: Dict[str, Cell]) -> None:
-    """From below the encoder to every split of the decoder that is cross-attention."""
-    first_row = TOP_MARGIN + OPERATION_DEPTH
-    rows = [
-        layer_top(cells["decoder"], number) - first_row - split * ROW_HEIGHT
-        for number, layer in enumerate(cells["decoder"])
-        for split, name in enumerate(layer)
-        if name == CROSS_ATTENTION
-    ]
+    """From below the encoder to every cross-attention of the decoder, across the rails."""
+    ends = cross_attentions(lefts["decoder"], cells["decoder"])
+    heights = [height for _, height in ends]
     xs = rails(lefts["encoder"], len(cells["encoder"][0]))
     level = -HEAD - cell_height(cells["encoder"]) - 0.05
     trunk = lefts["decoder"] - SIDE_GAP / 2
     axes.plot([xs[0], xs[-1]], [level, level], color=INK, linewidth=2)
     dashed = {"color": PALE_INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
     axes.plot([xs[-1] + 0.05, trunk], [level, level], **dashed)
-    axes.plot([trunk, trunk], [min([level, *rows]), max([level, *rows])], **dashed)
-    for row in rows:
-        draw_arrow(axes, (trunk, row), (lefts["decoder"], row), color=PALE_INK)
+    axes.plot([trunk, trunk], [min([level, *heights]), max([level, *heights])], **dashed)
+    for x, height in ends:
+        axes.plot([trunk, x - HEAD_LENGTH], [height, height], **dashed, zorder=1)
+        draw_arrow(axes, (x - HEAD_LENGTH, height), (x, height), color=PALE_INK)
     text = "the encoder's output,\nread by cross attention"
     draw_caption(axes, (sum(xs) / len(xs), level - 0.06), text, ha="center", va="top")
+
+
+def cross_attentions(left: float, cell: Cell) -> List[Point]:
+    """Where the encoder's output enters the boxes: at the left, below what leaves them there."""
+    xs = rails(left, len(cell[0]))
+    first_row = TOP_MARGIN + OPERATION_DEPTH + BOX_HEIGHT / 3
+    return [
+        (operation_x(xs, k) - BOX_WIDTH / 2, layer_top(cell, i) - first_row - k * ROW_HEIGHT)
+        for i, layer in enumerate(cell)
+        for k, name in enumerate(layer)
+        if name == CROSS_ATTENTION
+    ]

@@ -20,12 +20,12 @@ from matplotlib.patches import Arc, Circle, FancyBboxPatch
 
 from .style import BACKGROUND, INK, PALE_INK
 
-RAIL_DISTANCE, ROW_HEIGHT, MARGIN = 1.3, 0.87, 0.35
+RAIL_DISTANCE, ROW_HEIGHT, MARGIN = 1.2, 0.91, 0.32
 TOP_MARGIN, BOTTOM_MARGIN = 0.3, 0.08
-BOX_WIDTH, BOX_HEIGHT, BOX_CHARACTERS, BOX_LINES = 0.88, 0.36, 11, 3
-POOL_RADIUS, SUM_RADIUS, BRIDGE_RADIUS, TAP_RADIUS = 0.14, 0.085, 0.06, 0.03
+BOX_WIDTH, BOX_HEIGHT, BOX_CHARACTERS, BOX_LINES = 0.84, 0.36, 10, 3
+POOL_RADIUS, SUM_RADIUS, BRIDGE_RADIUS, TAP_RADIUS = 0.16, 0.085, 0.06, 0.03
 #: How far below its bus the pooling is, and the operation with its sum.
-POOL_DEPTH, OPERATION_DEPTH = 0.2, 0.57
+POOL_DEPTH, OPERATION_DEPTH = 0.22, 0.61
 LINE = {"color": INK, "linewidth": 0.9, "solid_capstyle": "butt"}
 ARROW = {"arrowstyle": "-|>,head_length=0.3,head_width=0.13", "color": INK, "linewidth": 0.9}
 
@@ -65,6 +65,11 @@ def rails(left: float, splits: int) -> Sequence[float]:
     return [left + MARGIN + k * RAIL_DISTANCE for k in range(splits)]
 
 
+def operation_x(xs: Sequence[float], k: int) -> float:
+    """Where the operation of split `k`, from 0, is: right of its rail, the last one left of it."""
+    return xs[k] + (RAIL_DISTANCE if k < len(xs) - 1 else -RAIL_DISTANCE) / 2
+
+
 def draw_layer(
     axes: Axes, corner: Point, boxes: Sequence[Box], pooling: str, inverse: bool = False
 ) -> None:
@@ -90,7 +95,7 @@ def draw_layer(
     before, after = ("Y", "X") if inverse else ("X", "Y")
     for number, x in enumerate(rails(left, splits), start=1):
         axes.plot([x, x], [top, top - height], zorder=1, **LINE)
-        text = {"ha": "right", "va": "center", "fontsize": 8}
+        text = {"ha": "right", "va": "center", "fontsize": 9}
         axes.text(x - 0.05, top - 0.13, f"${before}_{number}$", **text)
         axes.text(x - 0.05, top - height + 0.1, f"${after}_{number}$", **text)
     order = range(splits)
@@ -103,10 +108,8 @@ def draw_split(
     axes: Axes, xs: Sequence[float], k: int, bus: float, box: Box, pooling: str, sign: str
 ) -> None:
     """What reaches rail `k`, counted from 0: bus at height `bus`, pooling, operation and sum."""
-    towards = (
-        1 if k < len(xs) - 1 else -1
-    )  # the operation lies right of its rail, the last one left
-    drop = xs[k] + towards * RAIL_DISTANCE / 2
+    drop = operation_x(xs, k)
+    towards = 1 if drop > xs[k] else -1
     taps = [x for x in xs if x != xs[k]]
     draw_bus(axes, min([*taps, drop]), max([*taps, drop]), bus, bridge=xs[k])
     for x in taps:
@@ -151,7 +154,7 @@ def draw_pooling(axes: Axes, centre: Point, pooling: str) -> None:
     axes.add_patch(
         Circle(centre, POOL_RADIUS, facecolor="white", edgecolor=INK, linewidth=0.9, zorder=3)
     )
-    axes.text(*centre, pooling, ha="center", va="center_baseline", fontsize=6, zorder=4)
+    axes.text(*centre, pooling, ha="center", va="center_baseline", fontsize=7, zorder=4)
 
 
 def draw_box(axes: Axes, centre: Point, box: Box) -> None:
@@ -171,7 +174,7 @@ def draw_box(axes: Axes, centre: Point, box: Box) -> None:
         *(x, y, "\n".join(lines)),
         ha="center",
         va="center",
-        fontsize=8 if len(lines) < BOX_LINES else 6,
+        fontsize=9 if len(lines) < BOX_LINES else 7,
         linespacing=1.0,
         zorder=4,
     )
@@ -192,4 +195,4 @@ def draw_sum(axes: Axes, centre: Point, sign: str) -> None:
 
 def draw_caption(axes: Axes, position: Point, text: str, **style: Any) -> None:
     """A line of explanation."""
-    axes.text(*position, text, **{"fontsize": 7, "color": PALE_INK, "va": "center", **style})
+    axes.text(*position, text, **{"fontsize": 8, "color": PALE_INK, "va": "center", **style})

@@ -1,4 +1,4 @@
-"""The picture of a search: every node's probabilities, their entropy and both losses."""
+"""The picture of a search: what competes in every node, how decided alpha is, and both losses."""
 
 import math
 from typing import Any, Dict, Sequence, Tuple
@@ -8,24 +8,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..search_space import CANDIDATES
-from .style import INK, PALE_INK, colour, family_legend, label
+from ..search_space import CANDIDATES, family
+from .style import FAMILY_COLOURS, INK, PALE_INK, colour, family_legend, label
 
 #: One node's probabilities over the entries, (E,) for each operation.
 Series = Dict[str, np.ndarray]
-#: Points a curve at most; a longer one is drawn as the means of so many parts of it.
-POINTS = 200
-PANEL_WIDTH, PANEL_HEIGHT, CURVES_HEIGHT, LEGEND_HEIGHT = 1.75, 1.4, 1.9, 0.35
+#: Points of a curve, which is the mean of that many parts, and of the edge of an area.
+POINTS, AREA_POINTS = 200, 40
+PANEL_WIDTH, PANEL_HEIGHT, CURVES_HEIGHT, LEGEND_HEIGHT = 1.75, 1.6, 1.9, 0.35
 LEAST_WIDTH = 7.0
 LABEL_WIDTH = 20
 #: Of two curves that are no family's.
-FIRST, SECOND = INK, "#E69F00"
+FIRST, SECOND = INK, "#D08A00"
+FROZEN, VEIL = "alpha is frozen", "#C4C4C4"
 SIDES = {"encoder": FIRST, "decoder": SECOND}
-LOSSES = {"loss": ("theta's data", FIRST), "alpha_loss": ("alpha's data", SECOND)}
+LOSSES = {"loss": ("on the pairs of theta", FIRST), "alpha_loss": ("on the pairs of alpha", SECOND)}
 
 
 def draw_search(entries: Sequence[Dict[str, Any]]) -> Figure:
-    """A panel a node (rows: the cell's layers, columns: splits), above entropy and losses.
+    """A panel for each node (rows: the cell's layers, columns: splits), above entropy and losses.
 
     Args:
         entries: of a search's log, as `read_search_log` returns them
@@ -43,18 +44,24 @@ def draw_search(entries: Sequence[Dict[str, Any]]) -> Figure:
     heights = [LEGEND_HEIGHT, PANEL_HEIGHT * layers + 0.3, CURVES_HEIGHT]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     legend, panels, curves = figure.subfigures(3, 1, height_ratios=heights)
-    family_legend(legend, list(dict.fromkeys(o for row in nodes.values() for o in row)), loc=10)
+    family_legend(legend, [name for row in nodes.values() for name in row], loc="center")
+    frozen = frozen_until(entries)
     blocks = panels.subfigures(1, len(splits), width_ratios=list(splits.values()), squeeze=False)
-    highest = max(values.max() for row in nodes.values() for values in row.values())
     for block, (side, columns) in zip(blocks[0], splits.items()):
-        block.suptitle(f"{side}: probabilities", fontsize=9, fontweight="bold")
+        block.suptitle(side, fontsize=9, fontweight="bold")
         grid = block.subplots(layers, columns, sharex=True, sharey=True, squeeze=False)
         for name, (other, layer, split) in places.items():
             if other == side:
                 panel = grid[layer - 1][split - 1]
                 draw_node(panel, updates, nodes[name], f"layer {layer}, split {split}")
-                panel.set(xlim=(0, updates[-1]), ylim=(0, 1.08 * highest))
+                shade_frozen(panel, frozen, zorder=3)
+        for panel in grid[-1]:
+            panel.set_xlabel("update")
+        for panel in grid[:, 0]:
+            panel.set_ylabel("probability")
     entropy, losses = curves.subplots(1, 2)
+    for axes in (entropy, losses):
+        shade_frozen(axes, frozen)
     draw_entropy(entropy, updates, nodes)
     draw_losses(losses, updates, entries)
     return figure
@@ -73,6 +80,16 @@ def _place(node: str) -> Tuple[str, int, int]:
     return side, int(layer), int(split)
 
 
+def frozen_until(entries: Sequence[Dict[str, Any]]) -> float:
+    """The last update of the search's beginning in which alpha did not move; 0 if it always did."""
+    update = 0.0
+    for entry in entries:
+        if entry.get("alpha_loss", 0.0) is not None:
+            break
+        update = float(entry["update"])
+    return update
+
+
 def thin(values: np.ndarray) -> np.ndarray:
     """`values` (E,), or if they are more than POINTS the means of that many parts of them."""
     if len(values) <= POINTS:
@@ -81,57 +98,69 @@ def thin(values: np.ndarray) -> np.ndarray:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of `values` (E,) over a window of a tenth of them, narrower towards the ends."""
-    window = np.ones(max(1, len(values) // 10))
+    """The mean of `values` (E,) over a window of about a tenth of them, narrower at the ends."""
+    window = np.ones(2 * (len(values) // 20) + 1)  # odd, so that it lies around its value
     shares = np.convolve(np.ones(len(values)), window, mode="same")
     return np.convolve(values, window, mode="same") / shares
 
 
 def draw_node(panel: Axes, updates: np.ndarray, row: Series, title: str) -> None:
-    """One node's probabilities by operation; the last entry's winner is marked and named."""
-    winner = max(row, key=lambda operation: row[operation][-1])
-    for operation, values in row.items():
-        wins = operation == winner
-        panel.plot(
-            *(thin(updates), thin(values)),
-            color=colour(operation),
-            linewidth=1.8 if wins else 0.7,
-            alpha=1.0 if wins else 0.75,
-            zorder=3 if wins else 2,
-        )
-    at_the_end = (updates[-1], row[winner][-1])
-    panel.plot(*at_the_end, "o", color=colour(winner), markersize=4, zorder=4, clip_on=False)
-    above = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
-    panel.annotate(title, xytext=(0, 12), color=PALE_INK, fontsize=7, **above)
-    panel.annotate("■", xytext=(0, 3), color=colour(winner), fontsize=7, **above)
-    text = f"{label(winner, LABEL_WIDTH)}  {row[winner][-1]:.2f}"
-    panel.annotate(text, xytext=(8, 3), fontweight="bold", fontsize=7, **above)
+    """One node's probabilities, stacked by family; the winner of the last entry is outlined."""
+    # A polygon keeps all its points in the file, so there are few of them.
+    chosen = np.linspace(0, len(updates) - 1, min(len(updates), AREA_POINTS)).astype(int)
+    x = np.array([0, *updates[chosen]])
+    order = sorted(row, key=lambda name: list(FAMILY_COLOURS).index(family(name)))
+    heights = {name: row[name][[0, *chosen]] for name in order}
+    tops = dict(zip(order, np.cumsum(list(heights.values()), axis=0)))
+    for name in reversed(order):  # each area hides the lower part of the one before
+        style = {"facecolor": colour(name), "edgecolor": "white", "linewidth": 0.4}
+        panel.fill([0, *x, x[-1]], [0, *tops[name], 0], **style)
+    winner, *others = sorted(row, key=lambda name: -row[name][-1])
+    for edge in (tops[winner], tops[winner] - heights[winner]):
+        panel.plot(x, edge, color=INK, linewidth=1)
+    panel.set(xlim=(0, updates[-1]), ylim=(0, 1))
+    panel.spines[:].set_visible(False)
     panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    panel.yaxis.set_major_locator(MaxNLocator(3))
+    panel.set_yticks([0, 0.5, 1])
+    write_above(panel, 23, title, color=PALE_INK)
+    write_contender(panel, 13, winner, row[winner][-1], fontweight="bold")
+    for name in others[:1]:
+        if row[name][-1] > 0:
+            write_contender(panel, 4, name, row[name][-1])
+
+
+def write_contender(panel: Axes, height: float, name: str, share: float, **style: Any) -> None:
+    """An operation with its family's colour and its probability, `height` points above a panel."""
+    write_above(panel, height, "■", color=colour(name))
+    write_above(panel, height, f"{label(name, LABEL_WIDTH)}  {share:.2f}", left=8, **style)
+
+
+def write_above(panel: Axes, height: float, text: str, left: float = 0, **style: Any) -> None:
+    """A text that begins `left` points from the left end of a panel, `height` points above it."""
+    place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+    panel.annotate(text, xytext=(left, height), fontsize=7, **place, **style)
 
 
 def draw_entropy(axes: Axes, updates: np.ndarray, nodes: Dict[str, Series]) -> None:
     """For each side, the mean entropy of its nodes' probabilities and their range."""
     for side, shade in SIDES.items():
-        rows = [
-            np.array(list(row.values())) for name, row in nodes.items() if _place(name)[0] == side
-        ]
+        rows = [row for name, row in nodes.items() if _place(name)[0] == side]
         if rows:
-            x, entropies = thin(updates), [thin(_entropy(row)) for row in rows]
+            x, entropies = thin(updates), [thin(entropy_share(row)) for row in rows]
             spread = np.min(entropies, axis=0), np.max(entropies, axis=0)
             axes.fill_between(x, *spread, color=shade, alpha=0.18, linewidth=0)
             mean = np.mean(entropies, axis=0)
             axes.plot(x, mean, color=shade, linewidth=1.4, label=f"{side}: mean, range")
-            all_equal = math.log(max(len(row) for row in rows))
-            axes.axhline(all_equal, color=shade, linewidth=0.8, linestyle="--")
-    axes.plot([], [], color=PALE_INK, linewidth=0.8, linestyle="--", label="all equal")
-    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-    _finish(axes, "entropy of the nodes (nats)")
+    axes.axhline(1, color=PALE_INK, linewidth=0.8, linestyle="--", label="uniform: undecided")
+    axes.set_ylim(0, 1.05)
+    _finish(axes, updates, "entropy of the nodes", "share of uniform")
 
 
-def _entropy(row: np.ndarray) -> np.ndarray:
-    """The entropy of probabilities (|O|, E), in nats: (E,)."""
-    return -np.sum(row * np.log(np.maximum(row, np.finfo(float).tiny)), axis=0)
+def entropy_share(row: Series) -> np.ndarray:
+    """The entropy of one node's probabilities: 1 if all are equal, 0 if one has it all. (E,)"""
+    values = np.array(list(row.values()))
+    terms = values * np.log(np.maximum(values, np.finfo(float).tiny))
+    return -terms.sum(axis=0) / math.log(max(len(row), 2))
 
 
 def draw_losses(axes: Axes, updates: np.ndarray, entries: Sequence[Dict[str, Any]]) -> None:
@@ -146,10 +175,17 @@ def draw_losses(axes: Axes, updates: np.ndarray, entries: Sequence[Dict[str, Any
             x, y = (thin(np.array(values)) for values in zip(*points))
             axes.plot(x, y, color=shade, linewidth=0.6, alpha=0.5)
             axes.plot(x, smooth(y), color=shade, linewidth=1.6, label=name)
-    _finish(axes, "loss (bits a token)")
+    _finish(axes, updates, "loss", "bits per token")
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: Axes, updates: np.ndarray, title: str, unit: str) -> None:
     axes.set_title(title, fontsize=9, fontweight="bold")
-    axes.set_xlabel("update")
-    axes.legend(loc="best", fontsize=7)
+    axes.set(xlabel="update", ylabel=unit, xlim=(0, updates[-1]))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize=7)
+
+
+def shade_frozen(axes: Axes, until: float, zorder: float = 0) -> None:
+    """A shade over the updates before alpha moves, from 0 to `until`."""
+    if until:
+        axes.axvspan(0, until, color=VEIL, alpha=0.55, linewidth=0, zorder=zorder, label=FROZEN)

@@ -5,20 +5,19 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import matplotlib
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from ..search_space import family
 
-#: Colours that remain distinct to colour-blind readers (Okabe and Ito 2008).
+#: Pale enough to carry text, and distinct to colour-blind readers (from Paul Tol's "light" scheme).
 FAMILY_COLOURS: Dict[str, str] = {
-    "convolution": "#0072B2",
-    "dynamic convolution": "#56B4E9",
-    "attention": "#D55E00",
-    "feed-forward": "#009E73",
-    "parameter-free": "#7F7F7F",
-    "other": "#CC79A7",
+    "convolution": "#77AADD",
+    "dynamic convolution": "#EEDD88",
+    "attention": "#EE8866",
+    "feed-forward": "#44BB99",
+    "parameter-free": "#D9D9D9",
+    "other": "#BB66AA",
 }
 INK, PALE_INK, BACKGROUND = "#222222", "#6B6B6B", "#F4F4F2"
 
@@ -53,11 +52,6 @@ def colour(operation: str) -> str:
     return FAMILY_COLOURS[family(operation)]
 
 
-def tint(shade: str) -> str:
-    """A pale version of a colour, for areas that carry text."""
-    return to_hex([1 - 0.38 * (1 - part) for part in to_rgb(shade)])
-
-
 def label(operation: str, width: int = 1000) -> str:
     """An operation's name as pictures write it, of at most `width` characters."""
     text = operation.replace("_", " ")
@@ -73,11 +67,10 @@ def families_of(operations: Sequence[str]) -> List[str]:
 def family_legend(figure: Any, operations: Sequence[str], **placing: Any) -> None:
     """A legend of the families among `operations`, in one row of `figure`."""
     names = families_of(operations)
-    marks = [
-        Line2D([], [], linestyle="", marker="s", color=FAMILY_COLOURS[name], label=name)
-        for name in names
-    ]
-    figure.legend(handles=marks, ncol=len(names), handletextpad=0.2, columnspacing=1.2, **placing)
+    edge = {"edgecolor": INK, "linewidth": 0.6}
+    marks = [Patch(facecolor=FAMILY_COLOURS[name], label=name, **edge) for name in names]
+    size = {"handlelength": 1.1, "handleheight": 1.0, "handletextpad": 0.5, "columnspacing": 1.4}
+    figure.legend(handles=marks, ncol=len(names), **size, **placing)
 
 
 def save_picture(figure: Figure, path: str) -> None:

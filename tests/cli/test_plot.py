@@ -1,5 +1,6 @@
 """`revdarts-plot` as a command: what it writes where, and what it says of bad input."""
 
+import json
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ from pictures import SIGNATURES, search_log, searched, texts, winners, write_log
 from running import read_log, run
 
 from fairseq_revdarts.cli.plot import main
+from fairseq_revdarts.cli.profile import main as revdarts_profile
 from fairseq_revdarts.genotype import load_genotype, operations_by_node
 from fairseq_revdarts.plots.style import label
 
@@ -35,7 +37,7 @@ def pictures(folder):
     return sorted(path.name for path in folder.iterdir() if path.suffix[1:] in SIGNATURES)
 
 
-def test_a_search_gives_its_pictures_beside_it(folder, capsys):
+def test_a_search_gives_its_pictures_next_to_it(folder, capsys):
     main([str(folder)])
     assert pictures(folder) == ["genotype.svg", "search.svg"]
     assert capsys.readouterr().out.count("picture written to") == 2
@@ -64,7 +66,11 @@ def test_several_searches_give_one_picture(folder, tmp_path):
     main([str(folder), str(other), "multi30k_en_de"])
     assert pictures(tmp_path) == ["agreement.svg"]
     written, _ = texts(tmp_path / "agreement.svg")
-    assert "mean 0.50; random genotypes 0.93" in written
+    found = [load_genotype(str(path)) for path in (folder / "genotype.json", other)]
+    (first, second) = map(operations_by_node, found)
+    share = sum(first[node] == second[node] for node in first) / len(first)
+    mean = (1 + 2 * share) / 3  # two of the three are the same
+    assert any(f"the same operation in {mean:.0%} of the nodes" in text for text in written)
 
 
 def test_a_young_search_is_drawn_as_far_as_it_is(folder):
@@ -83,6 +89,100 @@ def test_a_log_is_drawn_while_it_is_written(folder):
         file.write('{"update": 400, "lo')
     main([str(folder)])
     assert "search.svg" in pictures(folder)
+
+
+def profile(depths=(2, 4), **changed):
+    """A file of revdarts-profile over these depths, as far as its picture reads it."""
+    settings = {"genotype": None, "hidden_size": 240, "tokens": 500, "precision": "fp32"}
+    settings["device"] = "cpu"
+    rows = [
+        {"network": name, "failed": None, "theta": {"activations": size * 1e6}}
+        for name, size in (("reconstruct", 30), ("store", 400), ("store, all gradients", 900))
+    ]
+    results = [
+        {"settings": {**settings, "layers": depth}, "rows": [{**row, **changed} for row in rows]}
+        for depth in depths
+    ]
+    return json.dumps({"machine": "torch", "results": results})
+
+
+TABLE = """# Multi30k en-de, 1000000 parameters
+# Python 3.11
+kind,genotype,seed,parameters,loss,bleu,seconds
+random,"{""format"": 1}",1,1000522,3.442,28.06,300
+families,"{""format"": 1}",1,1000445,3.385,28.63,301
+random,"{""format"": 1}",2,1000522,3.440,28.10,300
+"""
+
+
+def test_a_profile_gives_the_picture_of_its_memory(tmp_path):
+    (tmp_path / "memory.json").write_text(profile())
+    main([str(tmp_path / "memory.json")])
+    assert pictures(tmp_path) == ["memory.svg"]
+    written, _ = texts(tmp_path / "memory.svg")
+    assert {"reconstruct: 30 MB", "store: 400 MB"} <= set(written)
+    assert not any("900" in text for text in written)
+
+
+def test_what_the_profiler_writes_is_drawn(tmp_path):
+    path = tmp_path / "memory.json"
+    network = ["--hidden-size=48", "--embed-dim=16", "--attention-heads=2", "--cell-layers=1"]
+    batch = ["--tokens=60", "--length=6", "--vocabulary=60", "--runs=1"]
+    revdarts_profile([*network, *batch, "--sweep=layers", "--values=1,2", f"--json={path}"])
+    main([str(path)])
+    written, _ = texts(tmp_path / "memory.svg")
+    assert "supernet, hidden size 48, 60 tokens per batch, fp32, cpu" in written
+    labels = [text.split(":")[0] for text in written if text.endswith(" MB")]
+    assert sorted(labels) == ["checkpoint", "reconstruct", "store"]
+
+
+def test_a_table_gives_the_picture_of_its_networks(tmp_path):
+    (tmp_path / "networks.csv").write_text(TABLE)
+    main([str(tmp_path / "networks.csv")])
+    assert pictures(tmp_path) == ["networks.svg"]
+    written, _ = texts(tmp_path / "networks.svg")
+    assert {"families (1)", "random (2)", "3.441", "28.08"} <= set(written)
+
+
+def test_networks_without_a_kind_are_random(tmp_path):
+    lines = TABLE.replace("kind,", "").replace("random,", "").replace("families,", "")
+    (tmp_path / "benchmark.csv").write_text(lines)
+    main([str(tmp_path / "benchmark.csv")])
+    written, _ = texts(tmp_path / "benchmark.svg")
+    assert "random (3)" in written
+
+
+BAD_FILES = {
+    "one depth": ("memory.json", profile(depths=(2,)), "a profile of a single depth; write one"),
+    "all out of memory": ("memory.json", profile(failed="out of memory"), "of a single depth"),
+    "no figures": ("memory.json", profile(theta={}), "cannot be read as a profile"),
+    "no results": ("memory.json", '{"results": []}', "cannot be read as a profile"),
+    "no list": ("memory.json", '{"results": 5}', "cannot be read as a profile"),
+    "no genotype": ("memory.json", '{"result": []}', 'it has no "format"'),
+    "a list": ("memory.json", '["results"]', "cannot be read as a profile"),
+    "no JSON": ("memory.json", "{", "not JSON"),
+    "an empty table": ("networks.csv", "", "no network in it; needed are"),
+    "a head alone": ("networks.csv", "kind,loss,bleu\n", "no network in it; needed are"),
+    "no BLEU": ("networks.csv", "kind,loss\nrandom,3\n", "no network in it; needed are"),
+    "no number": (
+        "networks.csv",
+        "loss,bleu\n3,28\nx,28\n",
+        "network 2: loss is 'x'",
+    ),
+    "too short": ("networks.csv", "loss,bleu\n3\n", "network 1: loss is '3', bleu is None"),
+    "not finite": ("networks.csv", "loss,bleu\nnan,28\n", "both must be finite numbers"),
+    "no text": ("networks.csv", "\0\xff", "networks.csv: "),
+    "none": ("missing.csv", None, "cannot be read as a table of networks"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "words"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_named_in_one_line(tmp_path, capsys, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="latin-1")
+    message = failure(capsys, tmp_path / name)
+    assert words in message and str(tmp_path / name) in message and "\n" not in message
+    assert pictures(tmp_path) == []
 
 
 DAMAGE = {

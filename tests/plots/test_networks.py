@@ -1,0 +1,48 @@
+"""The strip plot of many networks: every network a dot, kinds in the order of their mean loss."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
+from pictures import check_whole, drawn, visible_texts
+
+from fairseq_revdarts.plots.networks import RANDOM, draw_networks
+
+few = settings(deadline=None, max_examples=10)
+kinds = st.sampled_from([RANDOM, "transformer", "found by elimination", "families"])
+networks = st.fixed_dictionaries(
+    {"kind": kinds, "loss": st.floats(3, 4).map(lambda x: round(x, 3)), "bleu": st.floats(0, 40)}
+)
+
+
+@few
+@given(st.lists(networks, min_size=1, max_size=40))
+def test_every_network_is_a_dot_in_the_row_of_its_kind(networks):
+    figure, renderer = drawn(draw_networks, networks)
+    check_whole(figure, renderer)
+    by_kind = {}
+    for network in networks:
+        by_kind.setdefault(network["kind"], []).append(network)
+    means = {kind: np.mean([n["loss"] for n in members]) for kind, members in by_kind.items()}
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    order = [text.rsplit(" (", 1)[0] for text in labels]
+    assert sorted(order) == sorted(by_kind)
+    assert [means[kind] for kind in order] == sorted(means.values())
+    written = [text.get_text() for text in visible_texts(figure)]
+    for axes, key, form in zip(figure.axes, ("loss", "bleu"), (".3f", ".2f")):
+        rows = axes.findobj(PathCollection)
+        for number, (kind, dots) in enumerate(zip(order, rows)):
+            values, heights = dots.get_offsets().T
+            expected = [network[key] for network in by_kind[kind]]
+            assert sorted(values) == sorted(expected)
+            assert (abs(heights - number) < 0.3).all()
+            assert labels[number] == f"{kind} ({len(expected)})"
+            assert format(np.mean(expected), form) in written
+
+
+def test_equal_networks_are_told_apart_and_a_single_kind_has_no_reference():
+    figure, renderer = drawn(draw_networks, [{"kind": RANDOM, "loss": 3.4, "bleu": 28.0}] * 5)
+    check_whole(figure, renderer)
+    dots = figure.axes[0].findobj(PathCollection)[0].get_offsets()
+    assert len(set(dots[:, 1])) == 5
+    assert "mean of random" not in [text.get_text() for text in visible_texts(figure)]
