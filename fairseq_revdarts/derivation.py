@@ -68,10 +68,14 @@ def mask_excluded(side: str, table: Table, exclude: Sequence[str]) -> Table:
     kept = [name not in exclude for name in CANDIDATES[side]]
     if not any(kept):
         raise ValueError(f"--exclude: all {side} operations are excluded; leave at least one")
-    return [
+    masked = [
         [[value if keep else -math.inf for value, keep in zip(row, kept)] for row in layer]
         for layer in table
     ]
+    for node, row in rows_by_node(side, masked).items():
+        if max(row) == -math.inf:
+            raise ValueError(f"--exclude: the search has eliminated all others in {node}")
+    return masked
 
 
 def best_operation(side: str, row: Row, by_family: bool = False) -> str:

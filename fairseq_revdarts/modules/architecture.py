@@ -104,9 +104,11 @@ class Architecture(nn.Module):
             setattr(scaler, name, value)
 
     def reset_updates(self) -> None:
-        """Forget the state of alpha's Adam and since when the genotype is stable; alpha stays."""
+        """Begin a new search from the present alpha: a new Adam, and all candidates live."""
         self.stable_updates.zero_()
+        self._living.clear()
         for side in CANDIDATES:
+            getattr(self, f"{side}_living").fill_(True)
             for state in self.adam_state(side).values():
                 state.zero_()
 

@@ -1,5 +1,6 @@
 """Reading a search's checkpoint, and the checks before anything is done with it."""
 
+import math
 import os
 import pickle
 import zipfile
@@ -39,7 +40,7 @@ def load_checkpoint(path: str) -> Any:
 
 @dataclass(frozen=True)
 class SavedSearch:
-    """A search's alpha, by side, and its pooling."""
+    """A search's alpha, by side, minus infinity for eliminated candidates; and its pooling."""
 
     pooling: str
     alphas: Dict[str, Table]
@@ -65,10 +66,14 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
         ValueError: it is not a search's
     """
     try:
-        alphas = {side: checkpoint["model"][f"architecture.{side}"].tolist() for side in CANDIDATES}
+        weights = checkpoint["model"]
+        alphas = {side: weights[f"architecture.{side}"] for side in CANDIDATES}
+        broken = non_finite_nodes({side: alpha.tolist() for side, alpha in alphas.items()})
+        for side, alpha in alphas.items():
+            living = weights.get(f"architecture.{side}_living", torch.tensor(True))
+            alphas[side] = alpha.masked_fill(~living, -math.inf).tolist()
         search = SavedSearch(str(checkpoint["cfg"]["model"]["pooling"]), alphas)
         derive_genotype(alphas, search.pooling)
-        broken = non_finite_nodes(alphas)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{path}: not a search's checkpoint, it has no architecture parameters; give one that "

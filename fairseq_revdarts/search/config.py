@@ -12,7 +12,7 @@ from omegaconf import II
 
 #: Two names of fairseq for the same backend.
 LEGACY_DDP = ("legacy_ddp", "no_c10d")
-STRATEGIES = ("darts", "sampling")
+STRATEGIES = ("darts", "sampling", "elimination")
 
 
 @dataclass
@@ -23,7 +23,8 @@ class BilevelSearchConfig(TranslationConfig):
         default="darts",
         metadata={
             "help": "darts: train alpha, as in the paper; sampling (a baseline): train one random "
-            "path in each update, and choose the best of many on the training pairs of alpha"
+            "path in each update, and choose the best of many on the training pairs of alpha; "
+            "elimination: train random subsets, and eliminate candidates until each node has one"
         },
     )
     alpha_split: float = field(
@@ -33,11 +34,39 @@ class BilevelSearchConfig(TranslationConfig):
             "update theta"
         },
     )
-    alpha_lr: float = field(
-        default=3e-4, metadata={"help": "learning rate of Adam for alpha, constant"}
+    warmup_share: float = field(
+        default=0.2,
+        metadata={
+            "help": "with --search-strategy elimination: share of --max-update before alpha moves"
+        },
     )
-    alpha_weight_decay: float = field(
-        default=1e-3, metadata={"help": "weight decay of Adam for alpha"}
+    elimination_share: str = field(
+        default="(0.5, 0.95)",
+        metadata={
+            "help": "with --search-strategy elimination: shares of --max-update from where to "
+            "where candidates are eliminated"
+        },
+    )
+    active_share: float = field(
+        default=0.4,
+        metadata={
+            "help": "with --search-strategy elimination: share of the living candidates of a node "
+            "that an update evaluates, at least two"
+        },
+    )
+    alpha_lr: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "learning rate of Adam for alpha, constant (default: 3e-4; with "
+            "--search-strategy elimination 120 / --max-update)"
+        },
+    )
+    alpha_weight_decay: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "weight decay of Adam for alpha (default: 1e-3; with --search-strategy "
+            "elimination 0)"
+        },
     )
     alpha_betas: str = field(default="(0.9, 0.98)", metadata={"help": "betas of Adam for alpha"})
     alpha_start: int = field(
@@ -69,6 +98,7 @@ class BilevelSearchConfig(TranslationConfig):
     ddp_backend: str = II("distributed_training.ddp_backend")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
     update_freq: List[int] = II("optimization.update_freq")
+    max_update: int = II("optimization.max_update")
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
     save_dir: str = II("checkpoint.save_dir")
@@ -78,15 +108,32 @@ class BilevelSearchConfig(TranslationConfig):
     reset_dataloader: bool = II("checkpoint.reset_dataloader")
 
 
-def parse_betas(text: str) -> Tuple[float, float]:
-    """The two numbers of --alpha-betas. Raises a ValueError."""
+def parse_pair(text: str) -> Tuple[float, float]:
+    """Two numbers from a text like "(0.9, 0.98)"; NaN if there are not two."""
     try:
-        first, second = (float(beta) for beta in ast.literal_eval(text))
+        first, second = (float(number) for number in ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
         first, second = math.nan, math.nan
+    return first, second
+
+
+def parse_betas(text: str) -> Tuple[float, float]:
+    """The two numbers of --alpha-betas. Raises a ValueError."""
+    first, second = parse_pair(text)
     if not (0 <= first < 1 and 0 <= second < 1):
         raise ValueError(f'--alpha-betas {text}: two numbers in [0, 1) are needed: "(0.9, 0.98)"')
     return first, second
+
+
+def parse_elimination_share(text: str) -> Tuple[float, float]:
+    """The two numbers of --elimination-share. Raises a ValueError."""
+    begin, end = parse_pair(text)
+    if not 0 <= begin < end <= 1:
+        raise ValueError(
+            f"--elimination-share {text}: two shares of the search from 0 to 1, the smaller one "
+            'first, are needed: "(0.5, 0.95)"'
+        )
+    return begin, end
 
 
 def check_search_flags(cfg: BilevelSearchConfig) -> None:
@@ -115,6 +162,8 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
             "need legacy_ddp, because an update leaves most candidates without gradients"
         )
     parse_betas(cfg.alpha_betas)
+    if str(cfg.search_strategy) == "elimination":
+        _check_elimination(cfg)
     if str(cfg.search_strategy) == "sampling" and cfg.stop_when_stable:
         raise ValueError(
             f"--stop-when-stable {cfg.stop_when_stable}: not with --search-strategy sampling, "
@@ -122,11 +171,32 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         )
     for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)
-        if not 0 <= value < math.inf:
+        if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{_name(flag)} {value}: at least 0 is needed, and not infinity")
     for flag in ("alpha_start", "stop_when_stable", "drift_interval"):
         if not getattr(cfg, flag) >= 0:
             raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
+
+
+def _check_elimination(cfg: BilevelSearchConfig) -> None:
+    if cfg.max_update < 1:
+        raise ValueError(
+            f"--max-update {cfg.max_update}: --search-strategy elimination needs to know how long "
+            "the search is, at least 1"
+        )
+    if cfg.alpha_start:
+        raise ValueError(
+            f"--alpha-start {cfg.alpha_start}: not with --search-strategy elimination; use "
+            "--warmup-share, a share of --max-update"
+        )
+    begin, _ = parse_elimination_share(cfg.elimination_share)
+    if not 0 <= cfg.warmup_share <= begin:
+        raise ValueError(
+            f"--warmup-share {cfg.warmup_share}: from 0 to the begin of --elimination-share, "
+            f"{begin}, is needed: nothing is eliminated before alpha moves"
+        )
+    if not 0 < cfg.active_share <= 1:
+        raise ValueError(f"--active-share {cfg.active_share}: above 0 and at most 1 is needed")
 
 
 def _name(flag: str) -> str:

@@ -26,11 +26,12 @@ def forget_idle_gradients(model: RevDartsTransformerModel, active: Dict[str, Liv
 
     Args:
         model: the supernet, without distributed wrappers
-        active: the candidates that the update has evaluated
+        active: the candidates that the update has evaluated; all living ones of other sides
     """
     for side, stack in zip(CANDIDATES, model.stacks()):
+        cell = active.get(side) or model.architecture.living(side)
         for layer in stack.layers:
-            for node, living in zip(layer.nodes, active[side][layer.cell_row]):
+            for node, living in zip(layer.nodes, cell[layer.cell_row]):
                 for index, candidate in enumerate(node.candidates):
                     if index not in living:
                         candidate.zero_grad(set_to_none=True)

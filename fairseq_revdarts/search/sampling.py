@@ -13,7 +13,7 @@ Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) re
 
 import math
 import random
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -23,6 +23,7 @@ from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES
 from .bilevel import to_device
 from .living import living_on
+from .strategy import OF_PAPER, Active, Strategy
 
 PATHS = 50
 PATH_BATCHES = 4
@@ -39,6 +40,40 @@ def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Gen
     # A str seeds by its hash, SHA-512, the same in every version of Python.
     generator = random.Random(f"{seed} {name}")
     return random_genotype(generator, model.architecture.pooling, cell_layers, splits)
+
+
+class Sampling(Strategy):
+    """One random path in each update of theta; alpha rests, and marks the best path in the end."""
+
+    def for_theta(self, update: int) -> Active:
+        """A random path."""
+        return self._path(update - 1)
+
+    def for_alpha(self, update: int) -> Optional[Active]:
+        """alpha has no gradient."""
+        return None
+
+    def for_validation(self) -> Active:
+        """One random path, always the same."""
+        return self._path("valid")
+
+    def after_update(self, update: int) -> None:
+        """Nothing is decided before a checkpoint."""
+
+    def before_checkpoint(
+        self,
+        criterion: FairseqCriterion,
+        first_batches: Callable[[int], List[Dict[str, Any]]],
+    ) -> None:
+        """Let alpha mark the best of many paths."""
+        mark_best_path(self.model, criterion, first_batches(PATH_BATCHES), self.cfg.seed)
+
+    def alpha_defaults(self) -> Tuple[float, float]:
+        """Not used."""
+        return OF_PAPER
+
+    def _path(self, name: object) -> Active:
+        return living_on(random_path(self.model, self.cfg.seed, name))
 
 
 @torch.no_grad()

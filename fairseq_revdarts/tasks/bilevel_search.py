@@ -3,8 +3,8 @@
 import logging
 import math
 import os
-from contextlib import nullcontext, suppress
-from typing import Any, ContextManager, Dict, Optional, Tuple
+from contextlib import suppress
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -23,14 +23,11 @@ from ..search.bilevel import (
 from ..search.checkpoint import begins_anew, check_restored
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.level_loss import LevelLoss
-from ..search.living import forget_idle_gradients, living_on
+from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
 from ..search.processes import check_processes, is_master, sum_over_processes
-from ..search.sampling import (
-    PATH_BATCHES,
-    mark_best_path,
-    random_path,
-)
+from ..search.strategies import BY_NAME
+from ..search.strategy import Strategy
 from ..utils.interruption import prepare_for_interruption
 from .divided_translation import DividedTranslationTask
 
@@ -54,6 +51,7 @@ class BilevelSearchTask(DividedTranslationTask):
         self._criterion: Optional[FairseqCriterion] = None
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
+        self._strategy: Optional[Strategy] = None
         self._monitor: Optional[SearchMonitor] = None
         self._scaler: Any = None
         self._update_freq = 1
@@ -86,6 +84,7 @@ class BilevelSearchTask(DividedTranslationTask):
             prepare_for_interruption()
             model.searching = True
             self._model, self.divides = model, True
+            self._strategy = BY_NAME[str(self.cfg.search_strategy)](model, self.cfg)
             self._monitor = SearchMonitor(
                 model, self.cfg.drift_interval, self.cfg.drift_limit, self.cfg.log_interval
             )
@@ -122,7 +121,7 @@ class BilevelSearchTask(DividedTranslationTask):
         if self._adam is None:
             self._start(optimizer, update_num)
         monitor.begin_micro_batch(update, self._micro_batches(), self._scaler)
-        with self._path(update_num):
+        with self._model.architecture.restricted_to(self._strategy.for_theta(update)):
             try:
                 loss, sample_size, logging_output = super().train_step(
                     sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
@@ -140,18 +139,19 @@ class BilevelSearchTask(DividedTranslationTask):
         """The update of theta, then the update of alpha on as many batches of its share."""
         update = update_num + 1
         self._monitor.check_drift(update)
-        if self._samples:
-            path = random_path(self._model, self.cfg.seed, update_num)
-            forget_idle_gradients(self._model, living_on(path))
+        forget_idle_gradients(self._model, self._strategy.for_theta(update))
         super().optimizer_step(optimizer, model, update_num)
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
         theta_loss = sum(self._monitor.theta_losses, LevelLoss(0.0, 0.0))
         self._monitor.theta_losses.clear()
-        if update_num >= self.cfg.alpha_start and not self._samples:
-            theta_loss, alpha_loss = self._step_alpha(update, theta_loss)
+        for_alpha = self._strategy.for_alpha(update)
+        if for_alpha is not None:
+            with self._model.architecture.restricted_to(for_alpha):
+                theta_loss, alpha_loss = self._step_alpha(update, theta_loss)
         else:
             _, (theta_loss,) = sum_over_processes(self._device, [], theta_loss)
             alpha_loss = None
+        self._strategy.after_update(update)
         self._monitor.report(update, theta_loss, alpha_loss)
         if self._is_stable():
             self._limits.max_update = update  # fairseq saves a checkpoint, and ends
@@ -159,8 +159,10 @@ class BilevelSearchTask(DividedTranslationTask):
     def valid_step(
         self, sample: Dict[str, Any], model: nn.Module, criterion: FairseqCriterion, **kwargs: Any
     ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
-        """As in translation; a search that samples validates one random path, always the same."""
-        with self._path("valid"):
+        """As in translation, on the candidates that the strategy names."""
+        if self._strategy is None:  # fairseq-validate
+            return super().valid_step(sample, model, criterion, **kwargs)
+        with self._model.architecture.restricted_to(self._strategy.for_validation()):
             return super().valid_step(sample, model, criterion, **kwargs)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
@@ -172,17 +174,6 @@ class BilevelSearchTask(DividedTranslationTask):
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
         self._monitor.theta_losses.clear()
-
-    @property
-    def _samples(self) -> bool:
-        return self._model is not None and str(self.cfg.search_strategy) == "sampling"
-
-    def _path(self, name: object) -> ContextManager[None]:
-        """Within it the supernet is one random path, if the search samples."""
-        if not self._samples:
-            return nullcontext()
-        path = random_path(self._model, self.cfg.seed, name)
-        return self._model.architecture.restricted_to(living_on(path))
 
     def _micro_batches(self) -> int:
         """Of the update that is computed: the last of an epoch may have fewer than others."""
@@ -202,8 +193,12 @@ class BilevelSearchTask(DividedTranslationTask):
             architecture.reset_updates()  # with theta's: --reset-optimizer, --finetune-from-model
         elif self._scaler is not None:
             architecture.restore_scaler(self._scaler)
+        lr, decay = self._strategy.alpha_defaults()
         self._adam = alpha_optimizer(
-            architecture, cfg.alpha_lr, parse_betas(cfg.alpha_betas), cfg.alpha_weight_decay
+            architecture,
+            lr if cfg.alpha_lr is None else cfg.alpha_lr,
+            parse_betas(cfg.alpha_betas),
+            decay if cfg.alpha_weight_decay is None else cfg.alpha_weight_decay,
         )
         self._alpha_batches = AlphaBatches(self.alpha_iterator, architecture.data_position)
         if is_master():
@@ -263,10 +258,8 @@ class BilevelSearchTask(DividedTranslationTask):
         if self._adam is not None and self._scaler is not None:
             self._model.architecture.keep_scaler(self._scaler)
         if self._adam is not None and is_master():
-            if self._samples:
-                start = torch.tensor([1, 0])
-                batches = AlphaBatches(self.alpha_iterator, start).take(PATH_BATCHES)
-                mark_best_path(self._model, self._criterion, batches, self.cfg.seed)
+            first = AlphaBatches(self.alpha_iterator, torch.tensor([1, 0]))
+            self._strategy.before_checkpoint(self._criterion, first.take)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)
         return super().state_dict()

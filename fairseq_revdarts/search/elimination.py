@@ -1,0 +1,88 @@
+"""Elimination: random subsets are trained, and candidates drop out until one is left in each node.
+
+Each update evaluates a random part of the living candidates of every node, drawn anew for theta and
+for alpha: candidates that were only trained together would need each other (Bender et al. 2018).
+From one share of the search to another, the number of living candidates of a node falls
+geometrically from all to one, and the one with the smallest alpha goes first. So the other nodes
+are decided step by step while a node still chooses (as in SGAS, Li et al. 2020), and in the end the
+supernet is the derived network: there is no step of discretization to lose by.
+"""
+
+import math
+import random
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from fairseq.criterions import FairseqCriterion
+
+from ..modules.mixture import Living
+from ..search_space import CANDIDATES
+from .config import parse_elimination_share
+from .strategy import ALL_LIVING, Active, Strategy
+
+#: An update evaluates at least so many candidates of a node, if so many live.
+LEAST_ACTIVE = 2
+#: The learning rate of alpha is this divided by --max-update: a search of any length can move alpha
+#: equally far. Weight decay would hold it where it is.
+ALPHA_TRAVEL = 120.0
+
+
+class Elimination(Strategy):
+    """Random subsets, of ever fewer living candidates (--active-share, --elimination-share)."""
+
+    def for_theta(self, update: int) -> Active:
+        """A random part of the living candidates of each node."""
+        return self._subset(f"{self.cfg.seed} theta {update}")
+
+    def for_alpha(self, update: int) -> Optional[Active]:
+        """Another random part; None in the warm-up, and when all nodes are decided."""
+        warm = update <= self.cfg.warmup_share * self.cfg.max_update
+        return None if warm or self._decided() else self._subset(f"{self.cfg.seed} alpha {update}")
+
+    def for_validation(self) -> Active:
+        """All living candidates."""
+        return ALL_LIVING
+
+    def after_update(self, update: int) -> None:
+        """Eliminate the candidates with the smallest alpha of each node that has too many."""
+        architecture = self.model.architecture
+        for side, names in CANDIDATES.items():
+            alpha, count = architecture.tables()[side], self.living_after(update, len(names))
+            for i, layer in enumerate(architecture.living(side)):
+                for k, living in enumerate(layer):
+                    ranked = sorted(living, key=alpha[i][k].__getitem__)
+                    for candidate in ranked[: max(0, len(living) - count)]:
+                        architecture.eliminate(side, i, k, candidate)
+
+    def living_after(self, update: int, candidates: int) -> int:
+        """How many of a node's candidates live after an update."""
+        begin, end = parse_elimination_share(self.cfg.elimination_share)
+        done = (update / self.cfg.max_update - begin) / (end - begin)
+        return max(1, round(candidates ** (1 - min(1.0, max(0.0, done)))))
+
+    def before_checkpoint(
+        self,
+        criterion: FairseqCriterion,
+        first_batches: Callable[[int], List[Dict[str, Any]]],
+    ) -> None:
+        """alpha is the choice so far."""
+
+    def alpha_defaults(self) -> Tuple[float, float]:
+        """A learning rate that depends on the length of the search, and no weight decay."""
+        return ALPHA_TRAVEL / self.cfg.max_update, 0.0
+
+    def _decided(self) -> bool:
+        sides = map(self.model.architecture.living, CANDIDATES)
+        return all(len(living) == 1 for side in sides for layer in side for living in layer)
+
+    def _subset(self, seed: str) -> Active:
+        # A str seeds by its hash, SHA-512, the same in every version of Python.
+        generator = random.Random(seed)
+
+        def draw(living: Tuple[int, ...]) -> Tuple[int, ...]:
+            count = max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * len(living)))
+            return tuple(sorted(sorted(living, key=lambda _: generator.random())[:count]))
+
+        def of(side: Living) -> Living:
+            return tuple(tuple(map(draw, layer)) for layer in side)
+
+        return {side: of(self.model.architecture.living(side)) for side in CANDIDATES}

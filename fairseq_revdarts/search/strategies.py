@@ -1,0 +1,11 @@
+"""The search strategies by the name that --search-strategy gives them."""
+
+from typing import Dict, Type
+
+from .config import STRATEGIES
+from .darts import Darts
+from .elimination import Elimination
+from .sampling import Sampling
+from .strategy import Strategy
+
+BY_NAME: Dict[str, Type[Strategy]] = dict(zip(STRATEGIES, (Darts, Sampling, Elimination)))

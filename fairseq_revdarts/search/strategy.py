@@ -1,0 +1,68 @@
+"""The question that every search strategy answers: which candidates live in an update.
+
+Darts (darts.py), uniform sampling (sampling.py) and elimination (elimination.py) are the answers.
+The task asks them, and knows none of them by name.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from fairseq.criterions import FairseqCriterion
+
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..modules.mixture import Living
+from .config import BilevelSearchConfig
+
+#: The candidates that calls evaluate, by side; a side that is no key evaluates all living ones.
+Active = Dict[str, Living]
+ALL_LIVING: Active = {}
+#: Learning rate and weight decay of alpha (Zhao et al. 2021, as reported).
+OF_PAPER = (3e-4, 1e-3)
+
+
+class Strategy(ABC):
+    """Which candidates live in an update, and what is decided after it.
+
+    Updates are numbered from 1. All answers are functions of the update, --seed and the state of
+    alpha: so all processes give the same ones, and so does a resumed search.
+
+    Args:
+        model: the supernet, without distributed wrappers
+        cfg: the flags of the search
+    """
+
+    def __init__(self, model: RevDartsTransformerModel, cfg: BilevelSearchConfig):
+        self.model, self.cfg = model, cfg
+
+    @abstractmethod
+    def for_theta(self, update: int) -> Active:
+        """The candidates that theta's batches of an update evaluate."""
+
+    @abstractmethod
+    def for_alpha(self, update: int) -> Optional[Active]:
+        """The candidates that alpha's batches of an update evaluate; None if alpha rests."""
+
+    @abstractmethod
+    def for_validation(self) -> Active:
+        """The candidates that validation evaluates."""
+
+    @abstractmethod
+    def after_update(self, update: int) -> None:
+        """Decide what follows from an update."""
+
+    @abstractmethod
+    def before_checkpoint(
+        self,
+        criterion: FairseqCriterion,
+        first_batches: Callable[[int], List[Dict[str, Any]]],
+    ) -> None:
+        """Let alpha show the choice so far; the first process alone calls this.
+
+        Args:
+            criterion: the loss
+            first_batches: gives the first N batches of alpha's share
+        """
+
+    @abstractmethod
+    def alpha_defaults(self) -> Tuple[float, float]:
+        """Learning rate and weight decay of alpha, if no flag gives them."""
