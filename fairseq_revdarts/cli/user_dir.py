@@ -1,4 +1,4 @@
-"""--user-dir of the revdarts commands: a folder whose own candidate operations they know of."""
+"""--user-dir of the revdarts commands: a folder with custom candidate operations."""
 
 import argparse
 
@@ -11,7 +11,7 @@ def add_user_dir(parser: argparse.ArgumentParser) -> None:
         "--user-dir",
         type=_import,
         metavar="DIR",
-        help="as of fairseq-train: a package that registers operations of its own",
+        help="a package that registers custom operations, as for fairseq-train (default: none)",
     )
 
 
