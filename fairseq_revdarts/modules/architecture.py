@@ -8,6 +8,7 @@ a checkpoint, but not the task's.
 """
 
 from contextlib import contextmanager
+from statistics import mean
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
@@ -121,6 +122,11 @@ class Architecture(nn.Module):
         if side not in self._living:
             self._living[side] = indices_of(getattr(self, f"{side}_living"))
         return self._living[side]
+
+    def mean_living(self) -> float:
+        """Mean number of living candidates per node."""
+        sides = map(self.living, CANDIDATES)
+        return mean(len(living) for side in sides for layer in side for living in layer)
 
     def eliminate(self, side: str, layer: int, split: int, candidate: int) -> None:
         """Remove a candidate from a node for good; all numbers from 0.

@@ -96,6 +96,7 @@ class BilevelSearchConfig(TranslationConfig):
     amp: bool = II("common.amp")
     cpu: bool = II("common.cpu")
     ddp_backend: str = II("distributed_training.ddp_backend")
+    find_unused_parameters: bool = II("distributed_training.find_unused_parameters")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
     update_freq: List[int] = II("optimization.update_freq")
     max_update: int = II("optimization.max_update")
@@ -152,15 +153,6 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         )
     if not 0 < cfg.alpha_split < 1:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
-    if (
-        str(cfg.search_strategy) == "sampling"
-        and str(cfg.ddp_backend) not in LEGACY_DDP
-        and cfg.distributed_world_size > 1
-    ):
-        raise ValueError(
-            f"--search-strategy sampling with --ddp-backend {cfg.ddp_backend}: several processes "
-            "need legacy_ddp, because an update leaves most candidates without gradients"
-        )
     parse_betas(cfg.alpha_betas)
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)

@@ -1,13 +1,15 @@
 """`search.jsonl`: one object for each logged update of a search.
 
     {"update": 100, "loss": ..., "alpha_loss": ..., "alpha_entropy": ..., "parameter_free": ...,
-     "stable_updates": ..., "drift": ..., "probabilities": {"encoder.1.1": {"conv_3": ..., ...}}}
+     "stable_updates": ..., "living": ..., "drift": ...,
+     "probabilities": {"encoder.1.1": {"conv_3": ..., ...}, ...}}
 
-Losses are in bits a token, as in fairseq's log, and the entropy in nats. alpha_loss is null where
-alpha did not move: before --alpha-start, and where its gradient overflowed in fp16. parameter_free
-is the share of the nodes whose most probable operation has no weights, stable_updates the number of
-alpha's updates since any node's last changed. drift is the last one measured, null before the
-first. No number is NaN or infinite: a loss that is, is null.
+Losses are in bits per token, as in fairseq's log, and the entropy in nats. alpha_loss is null if
+alpha did not move: in the warm-up, and after an overflow of its gradient in fp16. parameter_free is
+the share of the nodes whose most probable operation has no weights. stable_updates is the number of
+alpha's updates since the most probable operation of any node changed. living is the mean number of
+living candidates per node; the probability of eliminated candidates is 0. drift is the last one
+measured, null before the first. No number is NaN or infinite: such a loss is null.
 """
 
 import json

@@ -131,6 +131,7 @@ class SearchMonitor:
             "alpha_entropy": architecture.mean_entropy(),
             "parameter_free": architecture.parameter_free_share(),
             "stable_updates": architecture.stable_updates.item(),
+            "living": architecture.mean_living(),
             "drift": architecture.last_drift(),
         }
         losses = {"loss": _bits(theta_loss), "alpha_loss": alpha_loss and _bits(alpha_loss)}

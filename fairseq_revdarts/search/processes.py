@@ -8,6 +8,7 @@ import torch
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor
 
+from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from .config import LEGACY_DDP, BilevelSearchConfig
 from .level_loss import LevelLoss
 
@@ -35,6 +36,27 @@ def check_processes(cfg: BilevelSearchConfig) -> None:
         raise ValueError(
             f"--ddp-backend {cfg.ddp_backend}: fairseq runs it on GPUs only; several processes on "
             "the CPU need --ddp-backend legacy_ddp"
+        )
+
+
+def check_idle_candidates(cfg: BilevelSearchConfig, model: RevDartsTransformerModel) -> None:
+    """Refuse what --ddp-backend c10d cannot do if candidates are idle in an update.
+
+    With reconstruction all weights of a stack are inputs of one function, and idle ones get no
+    gradient from it. In plain autograd they are unused, which c10d has to be told.
+
+    Raises:
+        ValueError: --backprop is not reconstruct, and the backend is not told of unused weights
+    """
+    reconstructs = all(stack.backprop == "reconstruct" for stack in model.stacks())
+    told = str(cfg.ddp_backend) in LEGACY_DDP or cfg.find_unused_parameters
+    if cfg.distributed_world_size > 1 and not (
+        str(cfg.search_strategy) == "darts" or reconstructs or told
+    ):
+        raise ValueError(
+            f"--ddp-backend {cfg.ddp_backend} with --search-strategy {cfg.search_strategy}: an "
+            "update leaves candidates without gradients; use --backprop reconstruct, "
+            "--ddp-backend legacy_ddp or --find-unused-parameters"
         )
 
 

@@ -25,7 +25,7 @@ from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.level_loss import LevelLoss
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
-from ..search.processes import check_processes, is_master, sum_over_processes
+from ..search.processes import check_idle_candidates, check_processes, is_master, sum_over_processes
 from ..search.strategies import BY_NAME
 from ..search.strategy import Strategy
 from ..utils.interruption import prepare_for_interruption
@@ -80,6 +80,7 @@ class BilevelSearchTask(DividedTranslationTask):
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
             check_processes(self.cfg)
+            check_idle_candidates(self.cfg, model)
             check_restored(self.cfg, model.architecture)
             prepare_for_interruption()
             model.searching = True

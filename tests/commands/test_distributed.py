@@ -79,13 +79,34 @@ def test_two_processes_give_what_one_gives(data, tmp_path):
             torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_two_processes_sample_the_same_paths(data, tmp_path):
+@pytest.mark.parametrize(
+    "flags",
+    [["--ddp-backend=pytorch_ddp"], [LEGACY]],
+    ids=" ".join,
+)
+def test_two_processes_sample_the_same_paths(data, tmp_path, flags):
     # Up to the first checkpoint: with it, the first process marks the best path in its alpha.
-    flags = [*SMALL, LEGACY, "--search-strategy=sampling", "--max-update=2"]
+    flags = [*SMALL, *flags, "--search-strategy=sampling", "--max-update=2"]
     train_together(data, tmp_path, *flags)
     recorded(tmp_path)
     assert model(tmp_path)["architecture.encoder_step"] == 0
     load_genotype(str(tmp_path / "genotype.json"))
+
+
+def test_two_processes_eliminate_the_same_candidates(data, tmp_path):
+    """With both backends, where an update leaves idle candidates without gradients."""
+    flags = [*SMALL, "--search-strategy=elimination", "--max-update=6"]
+    flags += ["--elimination-share=(0.3, 0.9)", "--update-freq=2"]
+    folders = [tmp_path / backend for backend in ("legacy_ddp", "pytorch_ddp")]
+    for folder in folders:
+        train_together(data, folder, *flags, f"--ddp-backend={folder.name}")
+    one, other = map(recorded, folders)
+    assert one == other
+    unused = ["--backprop=store", "--ddp-backend=pytorch_ddp", "--find-unused-parameters"]
+    train_together(data, tmp_path / "store", *flags, *unused)
+    recorded(tmp_path / "store")
+    for side in ("encoder", "decoder"):
+        assert (model(folders[0])[f"architecture.{side}_living"].sum(-1) == 1).all()
 
 
 def test_torchrun(data, tmp_path, legacy):

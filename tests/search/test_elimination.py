@@ -1,0 +1,201 @@
+"""Elimination: the schedule, the subsets, and searches through fairseq's commands."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import build_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from interrupt import same, state
+from running import GENERATE, SEARCH, hypotheses, load, read_log, run, train, train_in_process
+
+from fairseq_revdarts.genotype import load_genotype, operations_by_node
+from fairseq_revdarts.search.elimination import Elimination
+from fairseq_revdarts.search_space import CANDIDATES
+
+moderate = settings(deadline=None, max_examples=50)
+UPDATES = 8
+#: Of 20 pairs 14 update theta, in 7 batches, and 6 alpha, in 3. Candidates are eliminated after
+#: the updates 4 to 7; the last update trains the derived network.
+ELIMINATION = [
+    *SEARCH,
+    *("--train-subset=valid", "--batch-size=2", "--alpha-split=0.3", "--log-interval=1"),
+    *("--search-strategy=elimination", "--warmup-share=0.3", "--elimination-share=(0.4, 0.85)"),
+    "--save-interval-updates=1",
+]
+
+
+def elimination(model=None, **flags):
+    cfg = {"seed": 1, "max_update": 1000, "warmup_share": 0.2, "active_share": 0.4}
+    cfg = SimpleNamespace(**{**cfg, "elimination_share": "(0.5, 0.95)", **flags})
+    return Elimination(model or build_model(), cfg)
+
+
+# ------------------------------------------------------------------------------- the rules
+
+
+@moderate
+@given(st.integers(1, 40), st.integers(1, 400), st.floats(0, 0.9), st.floats(0.01, 0.1))
+def test_ever_fewer_candidates_live_from_all_to_one(candidates, updates, begin, length):
+    share = (begin, min(1.0, begin + length))
+    rule = elimination(max_update=updates, elimination_share=str(share))
+    living = [rule.living_after(update, candidates) for update in range(updates + 1)]
+    assert living == sorted(living, reverse=True)
+    assert living[-1] == 1
+    assert all(n == candidates for u, n in enumerate(living) if u <= share[0] * updates)
+    assert all(n == 1 for u, n in enumerate(living) if u / updates >= share[1])
+
+
+MODEL = build_model()
+
+
+@moderate
+@given(st.integers(1, 10**6), st.floats(0.01, 1), st.integers(0, 2**31))
+def test_subsets_are_of_the_living_and_the_same_for_the_same_update(update, share, seed):
+    rule = elimination(MODEL, active_share=share, seed=seed, max_update=10**6, warmup_share=0.0)
+    for active in (rule.for_theta(update), rule.for_alpha(update)):
+        for side in CANDIDATES:
+            for layer, whole in zip(active[side], MODEL.architecture.living(side)):
+                for chosen, living in zip(layer, whole):
+                    assert set(chosen) <= set(living) and list(chosen) == sorted(set(chosen))
+                    assert len(living) * share <= len(chosen) <= len(living) * share + 2
+    assert rule.for_theta(update) == elimination(
+        MODEL, active_share=share, seed=seed, max_update=10**6
+    ).for_theta(update)
+
+
+def test_every_candidate_is_trained_equally_often():
+    rule, counts = elimination(MODEL), torch.zeros(13)
+    for update in range(2000):
+        for index in rule.for_theta(update)["encoder"][1][0]:
+            counts[index] += 1
+    expected = counts.sum() / 13
+    assert (counts - expected).abs().max() < 0.12 * expected
+
+
+def test_alpha_rests_in_the_warm_up_and_when_all_is_decided():
+    model = build_model()
+    rule = elimination(model)
+    assert rule.for_alpha(200) is None and rule.for_alpha(201) is not None
+    rule.after_update(1000)
+    assert all(len(n) == 1 for s in CANDIDATES for la in model.architecture.living(s) for n in la)
+    assert rule.for_alpha(1000) is None
+
+
+def test_the_smallest_alpha_goes_first():
+    model = build_model()
+    rule, alpha = elimination(model), model.architecture.encoder
+    rule.after_update(700)
+    for row, living in zip(alpha.flatten(0, 1), sum(model.architecture.living("encoder"), ())):
+        assert set(living) == set(row.topk(len(living)).indices.tolist())
+        assert len(living) == rule.living_after(700, 13) < 13
+
+
+# ------------------------------------------------------------------------------- searches
+
+
+@pytest.fixture(scope="module")
+def eliminated(data, tmp_path_factory):
+    """The folder of a search to its end, with a checkpoint of every update."""
+    folder = tmp_path_factory.mktemp("elimination")
+    train(data, folder, *ELIMINATION, updates=UPDATES)
+    return folder
+
+
+def checkpoint(folder, update):
+    (path,) = folder.glob(f"checkpoint_*_{update}.pt")
+    return path
+
+
+def living_of(path):
+    return {side: load(path)["model"][f"architecture.{side}_living"] for side in CANDIDATES}
+
+
+def test_one_candidate_is_left_and_it_is_the_genotype(eliminated, tmp_path):
+    for living in living_of(eliminated / "checkpoint_last.pt").values():
+        assert (living.sum(-1) == 1).all()
+    genotype = (eliminated / "genotype.json").read_text()
+    run("revdarts-derive", eliminated, "-o", tmp_path / "derived.json")
+    assert (tmp_path / "derived.json").read_text() == genotype
+    *_, last = read_log(eliminated / "search.jsonl")
+    for node, name in operations_by_node(load_genotype(genotype)).items():
+        row = last["probabilities"][node]
+        assert row.pop(name) == 1 and set(row.values()) == {0}
+    assert last["alpha_loss"] is None and last["living"] == 1
+
+
+def test_the_number_of_living_candidates_falls_in_the_log(eliminated):
+    living = [entry["living"] for entry in read_log(eliminated / "search.jsonl")]
+    assert living[:3] == [13.5] * 3 and living == sorted(living, reverse=True)
+    assert len(set(living)) > 3
+
+
+def test_eliminated_candidates_keep_their_weights_and_their_moments(eliminated):
+    """From the update on in which a candidate of the encoder is eliminated."""
+    earlier, later = (load(checkpoint(eliminated, update)) for update in (6, 8))
+    dead = ~earlier["model"]["architecture.encoder_living"]
+    assert dead.any()
+    names = [n for n, t in earlier["model"].items() if n.startswith("encoder.stack")]
+    moved = {n: not torch.equal(earlier["model"][n], later["model"][n]) for n in names}
+    for layer, split, candidate in dead.nonzero().tolist():
+        prefix = f"encoder.stack.layers.{layer}.nodes.{split}.candidates.{candidate}."
+        assert not any(moved[name] for name in names if name.startswith(prefix))
+    assert any(moved.values())
+
+
+@pytest.mark.parametrize("update", [2, 4, 5, 6])
+def test_a_search_that_is_killed_resumes_bit_by_bit(data, eliminated, tmp_path, update):
+    shutil.copy(checkpoint(eliminated, update), tmp_path / "checkpoint_last.pt")
+    lines = (eliminated / "search.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "search.jsonl").write_text("".join(lines))
+    train_in_process(data, tmp_path, *ELIMINATION, updates=UPDATES)
+    assert same(state(eliminated), state(tmp_path))
+
+
+@pytest.mark.parametrize("flag", ["--reset-optimizer", "--finetune-from-model"])
+def test_a_new_schedule_begins_with_all_candidates(data, eliminated, tmp_path, flag):
+    last = eliminated / "checkpoint_last.pt"
+    if flag == "--reset-optimizer":
+        shutil.copy(last, tmp_path / "checkpoint_last.pt")
+    else:
+        flag = f"{flag}={last}"
+    flags = [*ELIMINATION, flag, "--elimination-share=(0.9, 1)", "--no-save"]
+    train_in_process(data, tmp_path, *flags, updates=2)
+    assert [entry["living"] for entry in read_log(tmp_path / "search.jsonl")] == [13.5, 1]
+
+
+def test_a_checkpoint_between_two_eliminations_translates(data, eliminated):
+    command = ("fairseq-generate", data, "--path", checkpoint(eliminated, 5), "--beam=2", *GENERATE)
+    assert len(hypotheses(run(*command))) == 13
+
+
+@pytest.mark.parametrize("backprop", ["store", "checkpoint"])
+def test_every_backprop_gives_the_same_search(data, eliminated, tmp_path, backprop):
+    train_in_process(data, tmp_path, *ELIMINATION, f"--backprop={backprop}", updates=UPDATES)
+    expected, found = (read_log(f / "search.jsonl") for f in (eliminated, tmp_path))
+    for one, other in zip(expected, found):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-4)
+        assert other["living"] == one["living"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--elimination-share=0.5"], "--elimination-share 0.5: two shares"),
+        (["--elimination-share=(0.9, 0.5)"], "the smaller one first"),
+        (["--warmup-share=0.6"], "--warmup-share 0.6: from 0 to the begin"),
+        (["--active-share=0"], "--active-share 0.0: above 0"),
+        (["--alpha-start=5"], "--alpha-start 5: not with --search-strategy elimination"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(data, tmp_path, flags, message):
+    with pytest.raises(ValueError) as error:
+        train_in_process(data, tmp_path, *ELIMINATION, *flags, updates=UPDATES)
+    assert message in str(error.value)
+
+
+def test_a_search_without_a_length_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="--max-update 0: --search-strategy elimination needs"):
+        train_in_process(data, tmp_path, *ELIMINATION, "--max-epoch=1", updates=0)
