@@ -2,8 +2,8 @@
 # The paper's ablations, on data that examples/multi30k/run.sh or examples/wmt14/prepare.sh prepared:
 #   bash examples/ablations.sh FOLDER [ROW...]
 # FOLDER holds data/ and raw/, such as examples/wmt14/work/en-de. Each row is searched, derived, trained,
-# and scored; the end is a table of all rows. Without ROW all are run. Interrupted and started again it
-# goes on where it was. From the environment, with the paper's settings as defaults: ARCHITECTURE,
+# and scored; the end is a table of all rows. Without ROW all are run. After an interruption, start it
+# again: it continues where it was. From the environment, with the paper's settings as defaults: ARCHITECTURE,
 # SEARCH_UPDATES, TRAIN_UPDATES, SEARCH_FLAGS, TRAIN_FLAGS (fairseq-train's). The paper's batch is 8 GPUs'
 # of 5,000 tokens: on one GPU add --update-freq 8 to both FLAGS. Rows are compared with each other, at
 # their last checkpoint and beam 5, not with examples/wmt14/generate.sh.
@@ -60,14 +60,15 @@ run_row() { # NAME FLAGS TITLE
     mkdir -p "$work"
     ln -sfn ../../data "$work/data"
     ln -sfn ../../raw "$work/raw"
-    stage search "$1: search, $search_updates updates" search
-    stage derive "$1: derive the genotype" derive
-    stage retrain "$1: train the network found, $train_updates updates" retrain
-    stage generate "$1: translate the test set" generate found
-    stage score "$1: score" score found
+    stage search "search $1, $search_updates updates" search
+    stage derive "derive the genotype of $1" derive
+    stage train "train the network of $1, $train_updates updates" \
+        train_network found $architecture --genotype "$work/genotype.json"
+    stage generate "translate the test set with $1" generate found
+    stage score "score $1" score found
     local parameters bleu
-    parameters=$(sed -n 's/^parameters = //p' "$work/score.log" | tail -n 1)
-    bleu=$(sed -n 's/^BLEU = \([0-9.]*\).*/\1/p' "$work/score.log" | tail -n 1)
+    parameters=$(sed -n 's/^parameters = //p' "$work/stages/score.log" | tail -n 1)
+    bleu=$(sed -n 's/^BLEU = \([0-9.]*\).*/\1/p' "$work/stages/score.log" | tail -n 1)
     echo "| $3 | $parameters | $bleu | \`bash examples/ablations.sh FOLDER $1\` |" >"$work/row"
 }
 
@@ -78,7 +79,11 @@ while IFS='|' read -r -u 3 name flags title; do
     fi
 done 3< <(rows)
 
-printf '\n| | parameters | BLEU | command |\n| --- | --- | --- | --- |\n'
-for name in $names; do
-    if [ -e "$prepared/ablations/$name/row" ]; then cat "$prepared/ablations/$name/row"; fi
-done
+table() {
+    printf '| | parameters | BLEU | command |\n| --- | --- | --- | --- |\n'
+    for name in $names; do
+        if [ -e "$prepared/ablations/$name/row" ]; then cat "$prepared/ablations/$name/row"; fi
+    done
+}
+echo
+table | tee "$prepared/ablations/summary.txt"

@@ -1,36 +1,30 @@
-"""Print how many parameters a checkpoint's model has, or with --transformer-layers the flags of a
-fairseq transformer that has as many.
-
-Shared embeddings count once.
-"""
+"""Print how many parameters the model in a checkpoint has. Shared embeddings count once."""
 
 import argparse
+from typing import Any, Dict
 
 import torch
 
-from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
+import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
+
+
+def count_parameters(checkpoint: str) -> int:
+    """Parameters of the model in a checkpoint."""
+    weights: Dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    distinct = {
+        tensor.data_ptr(): tensor
+        for name, tensor in weights.items()
+        if not name.endswith(("version", "_float_tensor"))  # markers, not parameters
+    }
+    return sum(tensor.numel() for tensor in distinct.values())
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint")
-    parser.add_argument("--transformer-layers", type=int, metavar="LAYERS")
-    parser.add_argument("--heads", type=int, default=HEADS, help="of that transformer")
     args = parser.parse_args()
-
-    weights = torch.load(args.checkpoint, map_location="cpu", weights_only=True)["model"]
-    distinct = {
-        tensor.data_ptr(): tensor
-        for name, tensor in weights.items()
-        if not name.endswith(("version", "_float_tensor"))  # markers, not parameters
-    }
-    parameters = sum(tensor.numel() for tensor in distinct.values())
-    if args.transformer_layers is None:
-        print(f"parameters = {parameters:,}")
-        return
-    vocabulary = len(weights["encoder.input.embed_tokens.weight"])
-    print(transformer_flags(parameters, vocabulary, args.transformer_layers, args.heads))
+    print(f"parameters = {count_parameters(args.checkpoint):,}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Prints BLEU and chrF with their signatures, and the share of exact translations. Stops with an error
 unless there is one hypothesis for every reference.
 
-With --compounds it prints beside them the BLEU of older papers: of tokenised text in which
+With --compounds it also prints the BLEU of older papers: of tokenised text in which
 compounds are split at their hyphens, as tensor2tensor's get_ende_bleu.sh does. Those papers
 tokenised with Moses' script; here it is sacrebleu's 13a, so the last digits may differ.
 """
@@ -12,7 +12,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
@@ -31,28 +31,46 @@ def compound_bleu(hypotheses: List[str], references: List[str]) -> float:
     return BLEU(tokenize="none", force=True).corpus_score(split[0], [split[1]]).score
 
 
+def read_translations(generated: Path, references: Path) -> Tuple[List[str], List[str]]:
+    """Hypotheses and references, in the order of the references.
+
+    Args:
+        generated: what fairseq-generate printed
+        references: raw text, one sentence per line
+
+    Raises:
+        SystemExit: there is not one hypothesis for every reference
+    """
+    matches = map(HYPOTHESIS.match, generated.read_text(encoding="utf-8").split("\n"))
+    found = {int(match[1]): match[2] for match in matches if match}
+    lines = references.read_text(encoding="utf-8").splitlines()
+    if sorted(found) != list(range(len(lines))):
+        sys.exit(f"{generated}: {len(found)} hypotheses for {len(lines)} references")
+    return [found[number] for number in range(len(lines))], lines
+
+
+def count_exact(hypotheses: List[str], references: List[str]) -> int:
+    """How many hypotheses are the reference, character by character."""
+    return sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, references))
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("generated", type=Path, help="what fairseq-generate printed")
-    parser.add_argument("references", type=Path, help="raw text, a sentence a line")
+    parser.add_argument("references", type=Path, help="raw text, one sentence per line")
     parser.add_argument("--tokenize", default="13a", help="sacrebleu's tokenizer for BLEU")
     parser.add_argument("--compounds", action="store_true", help="tokenised BLEU, compounds split")
     args = parser.parse_args()
 
-    matches = map(HYPOTHESIS.match, args.generated.read_text(encoding="utf-8").split("\n"))
-    found = {int(match[1]): match[2] for match in matches if match}
-    references = args.references.read_text(encoding="utf-8").splitlines()
-    if sorted(found) != list(range(len(references))):
-        sys.exit(f"{args.generated}: {len(found)} hypotheses for {len(references)} references")
-    hypotheses = [found[number] for number in range(len(references))]
+    hypotheses, references = read_translations(args.generated, args.references)
     for metric in (BLEU(tokenize=args.tokenize), CHRF()):
         print(metric.corpus_score(hypotheses, [references]).format(width=2))
         print(f"    signature: {metric.get_signature()}")
     if args.compounds:
         score = compound_bleu(hypotheses, references)
         print(f"tokenised BLEU = {score:.2f} (13a, compounds split at hyphens)")
-    exact = sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, references))
+    exact = count_exact(hypotheses, references)
     print(f"exact = {exact} of {len(references)} ({100 * exact / len(references):.1f} %)")
 
 

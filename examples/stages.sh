@@ -1,38 +1,53 @@
-# Source this: the stages from raw text to scores, each run once and logged under $work. A stage that
-# an interruption cut short is taken up again: fairseq-train goes on from its last checkpoint.
+# Source this: the stages from raw text to a summary, each run once. What a stage prints lies in
+# $work/stages/NAME.log, how long it took in NAME.seconds; NAME.done says that it has ended. A stage
+# that was interrupted runs again: fairseq-train continues from its last checkpoint.
 #
 # The caller has set -euo pipefail, and sets: work, source_language, target_language, vocabulary
 # (pieces), architecture (flags of the supernet and of the network found), search_updates,
 # search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU). It may
-# set launch (what runs fairseq-train), baseline_heads and baseline_flags (of fairseq's transformer), and
-# WORKERS (of fairseq-preprocess).
+# set stages (how many there are, to number them), own_line (--own-line: a title ends its line at
+# once), launch (what runs fairseq-train), baseline_heads, baseline_width (of embeddings) and
+# baseline_flags of the networks that the one found is compared with, and WORKERS (of
+# fairseq-preprocess).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
+# shellcheck disable=SC1091
+source "$examples/duration.sh"
 export PYTHONWARNINGS=ignore TQDM_MININTERVAL=${TQDM_MININTERVAL:-2}
 
-stage() { # NAME TITLE COMMAND...
-    local name=$1
-    title=$2
-    shift 2
-    if [ -e "$work/$name.done" ]; then
-        echo "== $title: done before"
+number=0
+stage() { # NAME TITLE COMMAND...: what COMMAND writes to file descriptor 3 goes to the screen
+    local name=$1 title=$2
+    if [ -n "${stages:-}" ]; then
+        number=$((number + 1))
+        title="[$number/$stages] $title"
+    fi
+    mkdir -p "$work/stages"
+    log=$work/stages/$name.log
+    if [ -e "${log%.log}.done" ]; then
+        echo "$title ... done before"
+        log=""
         return
     fi
-    echo "== $title"
-    log=$work/$name.log
-    # On a terminal fairseq-train draws its bar on stderr; elsewhere its log lines show the progress.
+    begin=$SECONDS
     # Not within an if: bash would go on after an error in COMMAND.
-    "$@" | tee -a "$log" | { grep --line-buffered -E ' \| train_inner \|' || true; }
-    touch "$work/$name.done"
+    "${@:3}" 3>&2 2>&1 | python "$examples/progress.py" "$title" "$log" ${own_line:-}
+    echo " $(duration $((SECONDS - begin)))"
+    echo $((SECONDS - begin)) >>"${log%.log}.seconds"
+    touch "${log%.log}.done"
     log=""
 }
 
-log=""
+log="" begin=0
 report_a_stop() {
+    local status=$?
     if [ -n "$log" ]; then
-        tail -n 5 "$log" >&2
-        echo "stopped in '$title'; the whole log is $log. Start again to go on." >&2
+        echo " stopped after $(duration $((SECONDS - begin)))"
+        echo $((SECONDS - begin)) >>"${log%.log}.seconds"
+        # Ctrl-C needs no explanation
+        [ "$status" = 130 ] || tail -n 5 "$log" >&2
+        echo "The whole log is $log. To continue, start the same command again." >&2
     fi
 }
 trap report_a_stop EXIT
@@ -44,7 +59,7 @@ binarise() {
     fairseq-preprocess --source-lang "$source_language" --target-lang "$target_language" \
         --trainpref "$work/pieces/train" --validpref "$work/pieces/valid" \
         --testpref "$work/pieces/test" --destdir "$work/data" --joined-dictionary \
-        --workers "${WORKERS:-2}" 2>&1
+        --workers "${WORKERS:-2}"
 }
 
 train() { # FOLDER UPDATES FLAGS...
@@ -55,7 +70,7 @@ train() { # FOLDER UPDATES FLAGS...
         --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt \
         --share-all-embeddings --max-update "$updates" --required-batch-size-multiple 1 \
         --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
-        --log-format tqdm --log-interval 10 --seed 1 "$@"
+        --log-format simple --log-interval 10 --seed 1 "$@"
 }
 
 search() {
@@ -64,10 +79,11 @@ search() {
 }
 
 derive() {
-    revdarts-derive "$work/search/checkpoint_last.pt" -o "$work/genotype.json"
+    revdarts-derive "$work/search" -o "$work/genotype.json" | tee "$work/derived.txt"
 }
 
-plot() { # the search, and the cell that it found
+derive_and_draw() {
+    derive
     revdarts-plot "$work/search"
 }
 
@@ -78,16 +94,11 @@ train_network() { # FOLDER FLAGS...: those of the network
         --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
 }
 
-retrain() {
-    train_network found $architecture --genotype "$work/genotype.json"
-}
-
-baseline() { # fairseq's transformer of as many parameters, trained as long
-    local size
-    size=$(python "$examples/parameters.py" "$work/found/checkpoint_last.pt" \
-        --transformer-layers "$baseline_layers" --heads "${baseline_heads:-4}")
-    train_network transformer --arch transformer $size ${baseline_flags:-} \
-        --encoder-normalize-before --decoder-normalize-before
+baseline() { # FOLDER transformer|GENOTYPE: of as many parameters as the network found, trained as long
+    local flags
+    flags=$(python "$examples/size.py" "$2" "$work/found/checkpoint_last.pt" --data "$work/data" \
+        --layers "$baseline_layers" --heads "${baseline_heads:-4}" --embed-dim "${baseline_width:-128}")
+    train_network "$1" $flags ${baseline_flags:-}
 }
 
 generate() { # FOLDER [CHECKPOINT FLAGS...]
@@ -96,29 +107,29 @@ generate() { # FOLDER [CHECKPOINT FLAGS...]
         --remove-bpe sentencepiece "${@:3}" 2>&1 >"$work/$1.generated"
 }
 
+generate_all() { # FOLDER...
+    local folder
+    for folder in "$@"; do generate "$folder"; done
+}
+
 score() { # FOLDER [FLAGS OF score.py...]
     python "$examples/parameters.py" "$work/$1/checkpoint_last.pt"
     python "$examples/score.py" "$work/$1.generated" "$work/raw/test.$target_language" \
         --tokenize "$tokenizer" "${@:2}"
 }
 
-run_all_stages() { # after the raw text lies in $work/raw
-    stage binarise "sentencepiece and fairseq-preprocess" binarise
-    stage search "search: $search_updates updates of theta, each followed by one of alpha" search
-    stage derive "derive the genotype" derive
-    stage retrain "train the network found: $train_updates updates" retrain
-    stage generate "translate the test set" generate found
-    stage baseline "train fairseq's transformer: as many parameters and updates" baseline
-    stage generate-baseline "translate the test set with it" generate transformer
-    stage plot "draw the search and the cell found" plot
+run_all_stages() { # seven, after the raw text lies in $work/raw
+    stage binarise "split the text into pieces, binarise it" binarise
+    stage search "search an architecture" search
+    stage derive "derive the genotype, draw the search" derive_and_draw
+    stage found "train the network found" \
+        train_network found $architecture --genotype "$work/genotype.json"
+    stage random "train a random genotype" \
+        baseline random random:1
+    stage transformer "train fairseq's transformer" baseline transformer transformer
+    stage generate "translate the test set with all three" \
+        generate_all found random transformer
     echo
-    cat "$work/derive.log"
-    echo
-    cat "$work/genotype.json"
-    printf '\nnetwork found\n'
-    score found
-    printf '\nfairseq transformer\n'
-    score transformer
-    printf '\n'
-    cat "$work/plot.log"
+    python "$examples/summary.py" "$work" "$source_language" "$target_language" \
+        --tokenize "$tokenizer" --time "$(duration $(($(cat "$work"/stages/*.seconds | paste -sd+))))"
 }

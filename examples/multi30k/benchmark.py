@@ -76,7 +76,7 @@ def last(pattern: str, path: Path) -> str:
 def trained(work: Path, run: str, seed: int) -> Dict[str, object]:
     """The row of a network that benchmark.sh has trained and scored."""
     checkpoint = torch.load(work / run / "checkpoint_last.pt", weights_only=True, mmap=True)
-    log, score = work / f"{run}.log", work / f"{run}-score.log"
+    log, score = work / f"stages/{run}.log", work / f"stages/{run}-score.log"
     spent = re.findall(r"^processor seconds = ([\d.]+)", log.read_text("utf-8"), re.MULTILINE)
     return {
         "genotype": json.dumps(json.loads(checkpoint["cfg"]["model"]["genotype"])),

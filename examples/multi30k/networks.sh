@@ -5,14 +5,14 @@ fit() { # RUN SEED GENOTYPE|transformer FLAGS...: train it with $parameters para
     local flags
     flags=$(python "$examples/size.py" "$3" "$parameters" --data "$work/data" --layers 4)
     local TIMEFORMAT="processor seconds = %U" # on a busy machine the clock says little
-    { time train_network "$1" $flags --seed "$2" "${@:4}" 2>&3; } 3>&2 2>&1
+    time train_network "$1" $flags --seed "$2" "${@:4}"
 }
 
 network() { # NAME SEED GENOTYPE|transformer FLAGS...: train, translate, score
     local run=$1-$2
-    stage "$run" "$run: train, $train_updates updates" fit "$run" "${@:2}"
-    stage "$run-translate" "$run: translate the test set" generate "$run"
-    stage "$run-score" "$run: score" score "$run"
+    stage "$run" "train $run, $train_updates updates" fit "$run" "${@:2}"
+    stage "$run-translate" "translate the test set with $run" generate "$run"
+    stage "$run-score" "score $run" score "$run"
 }
 
 stop_all() { # jobs in the background do not hear Ctrl-C
@@ -31,6 +31,7 @@ in_background() { # COMMAND NAME SEED ARGUMENTS...: as soon as fewer than $JOBS 
     set -m # a process group for each job, for stop_all
     (
         trap report_a_stop EXIT
+        own_line=--own-line # each line that is complete gets its prefix
         exec > >(sed -u "s/^/$2-$3: /") 2>&1
         "$@"
     ) &

@@ -5,7 +5,8 @@
 # read their inputs as they are ("pooled"). Families have one to four members, so the same is asked of an
 # alpha that has not moved ("untrained"):
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
-# The end is a table. Interrupted and started again, it goes on where it was. From the environment:
+# The end is a table, also in summary.txt, and a picture of all networks. After an interruption, start it
+# again: it continues where it was. From the environment:
 #   SEEDS ("1 2 3")                     one search and one training of each network for each seed
 #   RANDOM_GENOTYPES ("1 2 3 4 5")      seeds of the random genotypes
 #   PARAMETERS (1000000)                of every network
@@ -29,7 +30,7 @@ train_flags="$common_flags --total-num-update $train_updates --lr 4e-3 --warmup-
 source "$here/networks.sh"
 
 search_for() { # SEARCH SEED UPDATES FLAGS...
-    stage "$1" "$1: $3 updates" train "$1" "$3" $architecture $search_flags \
+    stage "$1" "$1, $3 updates" train "$1" "$3" $architecture $search_flags \
         --task bilevel_search --criterion reversible_search --seed "$2" "${@:4}"
 }
 
@@ -39,14 +40,14 @@ searched() { # NAME SEED FLAGS...: search an architecture, train it
 }
 
 derive_by_family() { # SEARCH
-    stage "$1-by-family" "$1: derive by family" \
+    stage "$1-by-family" "derive by family from $1" \
         revdarts-derive "$work/$1/checkpoint_last.pt" --by-family -o "$work/$1/by_family.json"
 }
 
 darts() { # NAME SEED: the search, its pictures, and the networks that it leads to
     local search=$1-search-$2
     searched "$1" "$2"
-    stage "$search-plot" "$search: draw" revdarts-plot "$work/$search"
+    stage "$search-plot" "draw $search" revdarts-plot "$work/$search"
     derive_by_family "$search"
     network families "$2" "$work/$search/by_family.json"
     network pooled "$2" "$work/$search/by_family.json" --node-input pooled
@@ -58,7 +59,7 @@ untrained() { # NAME SEED: by family, from alpha's first values
     network "$1" "$2" "$work/$1-search-$2/by_family.json"
 }
 
-stage binarise "sentencepiece and fairseq-preprocess" binarise
+stage binarise "split the text into pieces, binarise it" binarise
 for seed in ${SEEDS:-1 2 3}; do
     in_background darts found "$seed"
     in_background network transformer "$seed" transformer
@@ -72,7 +73,8 @@ for seed in ${SEEDS:-1 2 3}; do
 done
 await_fewer_than 1
 printf '\n'
-python "$here/table.py" "$work"
+python "$here/table.py" "$work" | tee "$work/summary.txt"
+revdarts-plot "$work/networks.csv"
 searches=("$work"/found-search-*/)
 [ ${#searches[@]} -eq 1 ] || revdarts-plot "${searches[@]}" -o "$work/agreement.svg"
 exit $failed

@@ -52,5 +52,4 @@ train_flags="--encoder-layers 4 --decoder-layers 4 --max-tokens 2500 --lr 4e-3 -
 baseline_layers=4
 tokenizer=13a
 
-mkdir -p "$work"
 stage raw "copy the raw text" copy_raw

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to a searched, retrained and scored translation model, on an embedded corpus of numbers
-# in words: bash examples/quickstart/run.sh [fr|de|cs]
-# Interrupted and started again, it goes on where it was. To begin anew, remove the work folder.
+# From nothing to an architecture that was searched, trained and compared with two others, on an embedded
+# corpus of numbers in words: bash examples/quickstart/run.sh [fr|de|cs]
+# After an interruption, start it again: it continues where it was. To begin anew, remove the work folder.
 # SEARCH_UPDATES and TRAIN_UPDATES make it shorter or longer, WORK puts its files elsewhere.
 set -euo pipefail
 
@@ -21,12 +21,12 @@ search_updates=${SEARCH_UPDATES:-300}
 search_flags="--max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1 --alpha-lr 0.01"
 train_updates=${TRAIN_UPDATES:-1000}
 train_flags="--max-tokens 2500 --lr 5e-3 --warmup-updates 200 --clip-norm 1 --dropout 0.1"
-baseline_layers=2
+baseline_layers=2 baseline_width=64
 # A German number is one word: there BLEU counts characters.
 tokenizer=13a
 [ "$language" != de ] || tokenizer=char
 
-mkdir -p "$work"
+stages=8
 stage corpus "write the corpus: numbers in words, en-$language" \
     python "$here/corpus.py" "$work/raw" --language "$language"
 run_all_stages

@@ -38,7 +38,7 @@ fetch() { # ADDRESS: download it, unless it is there; from where an interruption
             return 2
         fi
         mkdir -p "$archives"
-        curl --fail --location --retry 5 --continue-at - --output "$file.part" "$1"
+        curl --fail --location --retry 5 --continue-at - --output "$file.part" "$1" 2>&3
         mv "$file.part" "$file"
     fi
 }
@@ -130,9 +130,10 @@ clean() {
 mkdir -p "$prepared"
 echo "estimate for $pair: $(megabytes) MB of archives and six times as much room for their texts;" \
     "apart from the download some hours, most of them for sentencepiece and fairseq-preprocess"
+stages=4
 stage download "get and check the corpora" download
 stage texts "take the texts out of the archives" texts
 stage clean "clean the training pairs" clean
-cat "$prepared/clean.log"
-stage binarise "sentencepiece and fairseq-preprocess" binarise
+cat "$prepared/stages/clean.log"
+stage binarise "split the text into pieces, binarise it" binarise
 echo "data: $prepared/data"

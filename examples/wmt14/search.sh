@@ -5,4 +5,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 use_prepared_data
-stage search "search: $search_updates updates of theta, each followed by one of alpha" search
+stage search "search, $search_updates updates" search

@@ -36,7 +36,7 @@ source_language=en target_language=${pair#en-}
 vocabulary=${VOCABULARY:-32000}
 architecture=${ARCHITECTURE:-$architecture}
 folder=${network//:/-}
-tokenizer=13a
+tokenizer=13a own_line=--own-line # stages take hours, and print other lines
 prepared=${WORK:-$here/work}/$pair
 work=$prepared/$size
 
@@ -59,7 +59,7 @@ baseline_layers=6 baseline_heads=8 baseline_flags=""
 launch=launch_everywhere
 launch_everywhere() { # DATA FLAGS...: fairseq-train, one process for each GPU of each machine
     if [ "${NODE_RANK:-0}" = 0 ]; then
-        python "$here/estimate.py" "$processes" "$@" >&2
+        python "$here/estimate.py" "$processes" "$@" >&3
     fi
     if [ "$processes" = 1 ]; then
         fairseq-train "$@"
@@ -76,7 +76,7 @@ launch_everywhere() { # DATA FLAGS...: fairseq-train, one process for each GPU o
 }
 
 use_prepared_data() {
-    if [ ! -e "$prepared/binarise.done" ]; then
+    if [ ! -e "$prepared/stages/binarise.done" ]; then
         echo "$prepared: no data there; first bash examples/wmt14/prepare.sh $pair" >&2
         exit 2
     fi

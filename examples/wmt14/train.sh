@@ -20,7 +20,7 @@ fit() {
     case $network in
     found) train_network "$folder" $architecture --genotype "$genotype" ;;
     random:*) train_network "$folder" $architecture --genotype "$network" ;;
-    transformer) baseline ;;
+    transformer) baseline transformer transformer ;;
     evolved_transformer)
         local name=evolved_transformer
         [ "$size" = base ] || name=evolved_transformer_big
@@ -29,4 +29,4 @@ fit() {
     esac
 }
 
-stage "train-$folder" "train $network: $train_updates updates" fit
+stage "train-$folder" "train $network, $train_updates updates" fit

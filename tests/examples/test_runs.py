@@ -1,5 +1,7 @@
 """The quick start and the scripts of Multi30k, run as they stand, with fewer updates."""
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -10,25 +12,41 @@ import pytest
 from running import CHECKOUT, in_checkout, run
 
 
-def scores(output):
-    assert output.count("BLEU = ") == output.count("exact = ") == 2
-    assert output.count("parameters = ") == 2 and "revdarts-genotype" in output
-    assert "signature: nrefs:1" in output
-    assert "picture written to" in output
+def check_summary(output, work):
+    """The stages are numbered to the last one; the summary is in a file too, and complete."""
+    stages = re.findall(r"^\[(\d+)/(\d+)\] .* \.\.\. (?:\d+ .*|done before)$", output, re.MULTILINE)
+    assert [int(number) for number, _ in stages] == list(range(1, len(stages) + 1))
+    assert {int(total) for _, total in stages} == {len(stages)}
+    summary = (work / "summary.txt").read_text()
+    assert output.endswith(summary)
+    row = r"^(the network found|a random genotype|fairseq's transformer) +([\d,]+)(?: +[\d.]+){3}$"
+    rows = re.findall(row, summary, re.MULTILINE)
+    assert len({name for name, _ in rows}) == len(rows) == 3
+    sizes = [int(size.replace(",", "")) for _, size in rows]
+    assert max(sizes) < 1.02 * min(sizes)
+    assert re.search(r"^Verdict: the network found .* BLEU", summary, re.MULTILINE)
+    assert "% of uniform: the search has hardly decided" in summary  # after one update
+    places = summary[summary.index("Where everything is") : summary.index("To translate")]
+    for path in places.split()[3:]:
+        assert "/" not in path or (CHECKOUT / path).exists(), path
+    written = [output, *(path.read_text() for path in (work / "stages").glob("*.log"))]
+    assert not any("install tensorboardX" in text for text in written)
 
 
 @in_checkout
-def test_quick_start_goes_on_where_it_was(tmp_path):
+def test_quick_start_continues_where_it_was(tmp_path):
     environment = {"WORK": str(tmp_path), "SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1"}
     script = CHECKOUT / "examples/quickstart/run.sh"
-    output = run("bash", script, "de", env=environment)
-    scores(output)
-    assert "tok:char" in output  # a German number is one word
-    (tmp_path / "retrain.done").unlink()
-    (tmp_path / "generate.done").unlink()
-    again = run("bash", script, "de", env=environment)
-    scores(again)
-    assert again.count("done before") == 7
+    output = run("bash", script, "de", env=environment, cwd=CHECKOUT)
+    check_summary(output, tmp_path)
+    assert "BLEU nrefs:1" in output and "tok:char" in output  # a German number is one word
+    command = output[output.index("\necho ") :]
+    assert "\n" not in run("bash", "-c", command, cwd=CHECKOUT).strip()  # one translation
+    for stage in ("found", "generate"):
+        (tmp_path / f"stages/{stage}.done").unlink()
+    again = run("bash", script, "de", env=environment, cwd=CHECKOUT)
+    check_summary(again, tmp_path)
+    assert again.count("done before") == 6
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +66,9 @@ SMALL = {"SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1", "VOCABULARY": "150"}
 @in_checkout
 def test_multi30k(multi30k, tmp_path):
     script = CHECKOUT / "examples/multi30k/run.sh"
-    output = run("bash", script, "--data", multi30k, env={**SMALL, "WORK": str(tmp_path)})
-    scores(output)
+    environment = {**SMALL, "WORK": str(tmp_path)}
+    output = run("bash", script, "--data", multi30k, env=environment, cwd=CHECKOUT)
+    check_summary(output, tmp_path)
 
 
 @in_checkout
@@ -66,7 +85,20 @@ def test_multi30k_proof(multi30k, tmp_path):
     }
     for _, parameters in rows:
         assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
-    assert (tmp_path / "found-search-1/genotype.json").exists()
+    for file in ("found-search-1/genotype.json", "networks.svg"):
+        assert (tmp_path / file).exists(), file
+    assert "validation loss, bits per token" in (tmp_path / "summary.txt").read_text()
+    with open(tmp_path / "networks.csv", newline="") as file:
+        networks = list(csv.DictReader(file))
+    assert len(networks) == 7
+    for network in networks:
+        assert ",".join(network) == "kind,genotype,seed,parameters,loss,bleu,seconds"
+        assert network["seed"] == "1" and float(network["loss"]) > 0 < float(network["seconds"])
+        if network["kind"] == "transformer":
+            assert network["genotype"] == ""
+        else:
+            assert json.loads(network["genotype"])["format"] == "revdarts-genotype"
+    assert {n["kind"] for n in networks} == {name for name, _ in rows}
 
 
 @in_checkout
@@ -81,7 +113,7 @@ def test_multi30k_proof_stops_with_all_that_it_started(multi30k, tmp_path):
         text=True,
     )
     try:
-        assert any("transformer-1: == transformer-1: train" in line for line in process.stdout)
+        assert any("transformer-1: train transformer-1" in line for line in process.stdout)
         assert children(tmp_path)
         process.send_signal(signal.SIGTERM)  # as Ctrl-C, which a test in the background cannot send
         assert process.wait(60) == 130

@@ -1,8 +1,11 @@
 """The examples' helpers: scores, sizes, and stages that stop at the first error."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import sacrebleu
@@ -76,15 +79,19 @@ def test_a_lost_sentence_is_an_error(tmp_path, found):
     assert f"{len(found)} hypotheses for 2 references" in output
 
 
-def test_transformer_of_as_many_parameters(tmp_path):
-    """The flags that parameters.py prints give fairseq's transformer that size."""
+def test_transformer_of_as_many_parameters(data, tmp_path):
+    """The flags that size.py prints give fairseq's transformer the size of a checkpoint."""
     genotype = TYPICAL.to_json()
     model = build_model(500, genotype=genotype, hidden_size=240, share_all_embeddings=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     torch.save({"model": model.state_dict()}, tmp_path / "checkpoint.pt")
-    command = [sys.executable, EXAMPLES / "parameters.py", tmp_path / "checkpoint.pt"]
-    assert f"parameters = {parameters:,}" in run(*command)
-    assert "--encoder-layers 3 --encoder-embed-dim" in run(*command, "--transformer-layers=3")
+    checkpoint = tmp_path / "checkpoint.pt"
+    counted = run(sys.executable, EXAMPLES / "parameters.py", checkpoint)
+    assert f"parameters = {parameters:,}" in counted
+    command = [sys.executable, EXAMPLES / "size.py", "transformer"]
+    rest = [f"--data={data}", "--layers=3"]
+    assert "--encoder-layers 3 --encoder-embed-dim" in run(*command, checkpoint, *rest)
+    assert run(*command, checkpoint, *rest) == run(*command, parameters, *rest)
     workload = Workload(64, 8, 500, "fp32", "cpu", 1)
     steps = Steps(workload, workload.build_transformer(parameters, layers=3))
     steps.theta()  # fairseq 0.12.2 holds copies of its weights that are never trained
@@ -97,20 +104,89 @@ def run_stages(tmp_path, body):
     return subprocess.run(["bash", "-c", script], capture_output=True, text=True)
 
 
+TIME = r"\d+ s"
+
+
 def test_a_stage_stops_at_its_first_error_and_is_taken_up_again(tmp_path):
     broken = "steps() { echo begun; false; echo not reached; }\nstage one 'first stage' steps"
     result = run_stages(tmp_path, broken)
     assert result.returncode != 0
-    assert "stopped in 'first stage'" in result.stderr
-    assert (tmp_path / "one.log").read_text() == "begun\n"
+    assert re.fullmatch(rf"first stage \.\.\. stopped after {TIME}\n", result.stdout)
+    log = tmp_path / "stages/one.log"
+    assert log.read_text() == "begun\n"
+    assert result.stderr.startswith("begun\n") and str(log) in result.stderr
     mended = "steps() { echo done; }\nstage one 'first stage' steps\nstage one 'first stage' steps"
     result = run_stages(tmp_path, mended)
     assert result.returncode == 0 and result.stderr == ""
-    assert result.stdout == "== first stage\n== first stage: done before\n"
-    assert (tmp_path / "one.log").read_text() == "begun\ndone\n"
+    title = r"first stage \.\.\."
+    assert re.fullmatch(rf"{title} {TIME}\n{title} done before\n", result.stdout)
+    assert log.read_text() == "begun\ndone\n"
+    assert len((tmp_path / "stages/one.seconds").read_text().split()) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stages"]
 
 
-def test_stages_show_the_progress_of_training(tmp_path):
-    line = "2026-01-01 | INFO | train_inner | epoch 001: 1 / 2 loss=3"
-    result = run_stages(tmp_path, f"stage one title echo '{line}'")
-    assert line in result.stdout
+def test_stages_are_numbered_and_errors_are_in_the_log(tmp_path):
+    body = "stages=2\nstage one first echo a\nsteps() { echo b >&2; echo c >&3; }\n"
+    result = run_stages(tmp_path, body + "stage two second steps")
+    assert re.fullmatch(
+        rf"\[1/2\] first \.\.\. {TIME}\n\[2/2\] second \.\.\. {TIME}\n", result.stdout
+    )
+    assert (tmp_path / "stages/two.log").read_text() == "b\n"
+    assert result.stderr == "c\n"  # for the screen
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (85, "1 min 25 s"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds, words):
+    script = f"source {EXAMPLES}/duration.sh && duration {seconds}"
+    assert run("bash", "-c", script) == f"{words}\n"
+
+
+def test_ctrl_c_leaves_one_line_and_the_whole_log(tmp_path):
+    """What Ctrl-C sends to all processes at work ends a stage, and its last words are logged."""
+    command = "import signal, time\ntry: print('begun', flush=True); time.sleep(60)\n"
+    command += "except KeyboardInterrupt: print('last words')\nraise SystemExit(130)"
+    (tmp_path / "command.py").write_text(command)
+    body = f"set -euo pipefail\nsource {EXAMPLES}/stages.sh\nwork={tmp_path}\n"
+    body += f"stage one title {sys.executable} {tmp_path}/command.py"
+    process = subprocess.Popen(
+        ["bash", "-c", body],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    log = tmp_path / "stages/one.log"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate()[0]
+    assert process.returncode == 130
+    assert log.read_text() == "begun\nlast words\n"
+    assert re.match(rf"title \.\.\. stopped after {TIME}\nThe whole log is ", output)
+    assert not (tmp_path / "stages/one.done").exists()
+
+
+def test_the_installation_names_its_steps(tmp_path):
+    """With an interpreter that only writes down what it is asked for."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/bash
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p "$3/bin" && cp {python} "$3/bin/python" && echo >"$3/bin/activate"
+fi
+[ "$1" = -c ] || echo "$@" >>{tmp_path}/asked
+"""
+    )
+    python.chmod(0o755)
+    environment = {"PYTHON": str(python), "ENVIRONMENT": str(tmp_path / "environment")}
+    script = f"set -euo pipefail\nsource {EXAMPLES}/environment.sh examples"
+    lines = run("bash", "-c", script, env=environment).splitlines()
+    assert lines[0] == f"Installing into {tmp_path}/environment, once:"
+    named = [re.fullmatch(rf"  (.*) \.\.\. {TIME}", line)[1] for line in lines[1:]]
+    assert [name.split()[0] for name in named] == ["the", "a", "torch", "fairseq,", "this"]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 5 and asked[-1].endswith("[examples]")
+    assert run("bash", "-c", script, env=environment) == ""

@@ -190,7 +190,7 @@ def test_what_is_not_there_or_damaged_is_named(archives, tmp_path):
     (tmp_path / "training-parallel-europarl-v7.tgz").write_text("damaged")
     output = script("prepare", "en-de", tmp_path, *source, fails=True)
     assert "training-parallel-europarl-v7.tgz: its sha256 checksum is" in output
-    (tmp_path / "en-de/binarise.done").touch()
+    (tmp_path / "en-de/stages/binarise.done").touch()
     output = script("train", "en-de", tmp_path, fails=True)
     assert "first search.sh and derive.sh, or set GENOTYPE" in output
     output = script("train", "en-de", tmp_path, NETWORK="transformer", fails=True)
