@@ -1,8 +1,9 @@
-"""The table of random genotypes: which are missing, and one more line for it. benchmark.sh calls this.
+"""The table of random genotypes: those that are missing, and new lines. benchmark.sh calls this.
 
-The table is a CSV file. Lines that begin with # state the regime, the same for all rows, and the versions;
-the columns are genotype (as a genotype file has it), seed (of the training), parameters, loss (validation, in
-bits per token), bleu, and seconds (of the processor, for the training).
+The table is a CSV file. Lines that begin with # state the regime, which is the same for all rows,
+and the versions. The columns are genotype (as in a genotype file), seed (of the training),
+parameters, loss (validation, in bits per token), bleu, and seconds (of the processor, for the
+training).
 """
 
 import argparse
