@@ -19,7 +19,7 @@ from fairseq_revdarts.search.monitor import SearchMonitor
 from fairseq_revdarts.search_space import CANDIDATES
 from fairseq_revdarts.tasks import bilevel_search
 
-REPORTED = {"alpha_loss", "alpha_entropy", "parameter_free", "stable_updates", "drift"}
+REPORTED = {"alpha_loss", "alpha_entropy", "parameter_free", "stable_updates", "drift", "living"}
 LOSS = LevelLoss(8 * math.log(2), 4)
 FP16 = ["--fp16", "--fp16-no-flatten-grads", "--backprop=checkpoint"]
 
@@ -127,8 +127,8 @@ def test_the_numbers_of_a_search_come_last_and_rounded(data, search, tmp_path, l
         numbers = re.findall(r"(\w+)(?:\": |[= ])\"?([-+.e\d]+)", line)
         assert numbers.pop()[0].endswith("wall"), line  # fairseq appends the time
         names = [re.sub("^train_", "", name) for name, _ in numbers]
-        assert set(names[-5:]) == REPORTED and not REPORTED & set(names[:-5]), line
-        for name, number in numbers[-5:]:
+        assert set(names[-6:]) == REPORTED and not REPORTED & set(names[:-6]), line
+        for name, number in numbers[-6:]:
             digits = number.split("e")[0].replace(".", "")
             assert len(digits) <= (2 if name.endswith("drift") else 4), line
         # JSON is not read on a terminal: its columns count from the brace.
