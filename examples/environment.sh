@@ -7,10 +7,15 @@ environment=${ENVIRONMENT:-$checkout/.venv}
 # shellcheck disable=SC1091
 source "$checkout/examples/duration.sh"
 
-step() { # TITLE COMMAND...: a line with the title at the start of COMMAND, and its time at the end
-    local begin=$SECONDS
+step() { # TITLE COMMAND...: the title at the start of COMMAND and its time at the end; a log of the rest
+    local begin=$SECONDS log=$environment/install.log
     printf '  %s ...' "$1"
-    "${@:2}"
+    if ! "${@:2}" >>"$log" 2>&1; then
+        printf ' failed\n'
+        tail -n 20 "$log" >&2
+        echo "The whole log is $log" >&2
+        return 1
+    fi
     echo " $(duration $((SECONDS - begin)))"
 }
 
@@ -21,6 +26,7 @@ prepare_environment() {
     stamp=$environment/installed-$extras-$(cat "$checkout/setup.py" "$versions" | cksum | cut -d' ' -f1)
     if [ ! -e "$stamp" ]; then
         echo "Installing into $environment, once:"
+        mkdir -p "$environment"
         if [ ! -e "$environment/bin/python" ]; then
             step "the virtual environment" "${PYTHON:-python3}" -m venv "$environment"
         fi

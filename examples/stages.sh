@@ -131,5 +131,5 @@ run_all_stages() { # seven, after the raw text lies in $work/raw
         generate_all found random transformer
     echo
     python "$examples/summary.py" "$work" "$source_language" "$target_language" \
-        --tokenize "$tokenizer" --time "$(duration $(($(cat "$work"/stages/*.seconds | paste -sd+))))"
+        --tokenize "$tokenizer" --time "$(duration $(($(cat "$work"/stages/*.seconds | paste -sd+ -))))"
 }

@@ -98,10 +98,11 @@ def shown(path: Path) -> str:
 
 
 def architecture(genotype: Path) -> Iterator[str]:
-    """The operations of a genotype file, one line per side; layers of the cell are set apart."""
+    """The operations of a genotype file, one line per layer of the cell."""
     found: Dict[str, List[List[str]]] = json.loads(genotype.read_text(encoding="utf-8"))
     for side in ("encoder", "decoder"):
-        yield f"  {side}: " + " | ".join(" ".join(layer) for layer in found[side])
+        for number, layer in enumerate(found[side], 1):
+            yield f"  {side} layer {number}: {', '.join(layer)}"
 
 
 def places(work: Path) -> Iterator[str]:
@@ -144,11 +145,11 @@ def summary(work: Path, source: str, target: str, tokenize: str, time: str) -> I
     for line in derived:
         if line.startswith("warning: "):
             yield "\n" + textwrap.fill(line[0].upper() + line[1:], WIDTH)
-    yield "\nArchitecture found, layer by layer:"
+    yield "\nArchitecture found, one operation for each part of a layer:"
     yield from architecture(work / "genotype.json")
     yield "\nWhere everything is:"
     yield from places(work)
-    yield "\nTo translate a sentence with the network found, in the current folder:\n"
+    yield "\nTo translate a sentence with the network found, in this folder:\n"
     yield translation_command(work, source)
 
 

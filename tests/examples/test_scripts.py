@@ -169,24 +169,41 @@ def test_ctrl_c_leaves_one_line_and_the_whole_log(tmp_path):
     assert not (tmp_path / "stages/one.done").exists()
 
 
-def test_the_installation_names_its_steps(tmp_path):
-    """With an interpreter that only writes down what it is asked for."""
+def installation(tmp_path, fails=False):
+    """Install with an interpreter that only writes down what it is asked, or fails for torch."""
     python = tmp_path / "python"
+    failure = '[ "${@: -1}" = torch ] && echo no torch for you && exit 1' if fails else ""
     python.write_text(
         f"""#!/bin/bash
 if [ "$1 $2" = "-m venv" ]; then
     mkdir -p "$3/bin" && cp {python} "$3/bin/python" && echo >"$3/bin/activate"
 fi
-[ "$1" = -c ] || echo "$@" >>{tmp_path}/asked
+{failure}
+if [ "$1" != -c ]; then
+    echo a warning >&2
+    echo "$@" >>{tmp_path}/asked
+fi
 """
     )
     python.chmod(0o755)
     environment = {"PYTHON": str(python), "ENVIRONMENT": str(tmp_path / "environment")}
     script = f"set -euo pipefail\nsource {EXAMPLES}/environment.sh examples"
-    lines = run("bash", "-c", script, env=environment).splitlines()
+    return run("bash", "-c", script, env=environment, fails=fails)
+
+
+def test_the_installation_names_its_steps(tmp_path):
+    lines = installation(tmp_path).splitlines()
     assert lines[0] == f"Installing into {tmp_path}/environment, once:"
     named = [re.fullmatch(rf"  (.*) \.\.\. {TIME}", line)[1] for line in lines[1:]]
     assert [name.split()[0] for name in named] == ["the", "a", "torch", "fairseq,", "this"]
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 5 and asked[-1].endswith("[examples]")
-    assert run("bash", "-c", script, env=environment) == ""
+    assert installation(tmp_path) == ""
+
+
+def test_an_installation_that_fails_says_why_and_is_tried_again(tmp_path):
+    output = installation(tmp_path, fails=True)
+    assert "  torch ... failed\n" in output and "no torch for you" in output
+    assert output.endswith(f"The whole log is {tmp_path}/environment/install.log\n")
+    (tmp_path / "environment/bin/python").unlink()
+    assert "  torch ... " in installation(tmp_path)

@@ -63,4 +63,8 @@ def test_paths_start_in_the_current_folder_if_they_can(tmp_path, monkeypatch):
 def test_the_architecture_in_words(tmp_path):
     file = tmp_path / "genotype.json"
     file.write_text('{"encoder": [["ffn", "zero"], ["glu", "ffn"]], "decoder": [["glu", "x"]]}')
-    assert list(architecture(file)) == ["  encoder: ffn zero | glu ffn", "  decoder: glu x"]
+    assert list(architecture(file)) == [
+        "  encoder layer 1: ffn, zero",
+        "  encoder layer 2: glu, ffn",
+        "  decoder layer 1: glu, x",
+    ]
