@@ -3,7 +3,7 @@ python estimate.py PROCESSES DATA FLAGS...
 
 The work is counted in weights times tokens, and measured by the one figure that is known: the
 paper's search took about 40 hours on 8 V100 (as reported). The memory is that of weights, gradients
-and Adam (16 bytes a parameter), of activations, in multiples of the width that revdarts-profile
+and Adam (16 bytes per parameter), of activations, in multiples of the width that revdarts-profile
 measured on the CPU, and of the logits. Expect an error of half, and of more on other cards.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from fairseq_revdarts.search_space import CANDIDATES
 
-#: The paper's search: weights of its supernet (without embeddings), tokens an update, updates; each
+#: The paper's search: weights of its supernet (without embeddings), tokens per update, updates; each
 #: a step of theta and one of alpha, with reconstruction.
 PAPER_HOURS = 8 * 40
 PAPER_WORK = 443e6 * 8 * 5000 * 30000 * 2 * 4
@@ -69,7 +69,7 @@ def estimate(processes: int, flags: List[str]) -> str:
     return (
         f"estimate: {parameters / 1e6:.1f} M parameters, {updates:,} updates of {tokens:,} tokens "
         f"({processes} processes, {batch:,} tokens, --update-freq {frequency}): about {hours:,.1f} "
-        f"V100-hours, {hours / processes:,.1f} hours; {gigabytes:.1f} GB a GPU"
+        f"V100-hours, {hours / processes:,.1f} hours; {gigabytes:.1f} GB per GPU"
     )
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The data of WMT'14: download, check, clean, split into pieces, binarise.
 #   bash examples/wmt14/prepare.sh en-de|en-fr|en-cs [--source-dir DIR]
-# corpora.txt lists what is downloaded; DIR is a folder where those archives lie already. Interrupted
-# and started again, it goes on where it was, in the middle of a file too. CORPORA names another list.
+# corpora.txt lists what is downloaded; DIR is a folder where those archives lie already. After an
+# interruption, start it again: it continues where it was, in the middle of a file too. CORPORA names
+# another list.
 # CzEng 1.0, of en-cs, asks for a registration: put its data-plaintext-format.*.tar into DIR, or into
 # the folder of the downloads, or do without it: WITHOUT_CZENG=1.
 set -euo pipefail

@@ -4,7 +4,7 @@
 #   WORK                 folder of all files (examples/wmt14/work)
 #   GPUS NODES           GPUs of each machine (as many as there are), machines (1)
 #   NODE_RANK MASTER     this machine's number from 0; address:port of machine 0
-#   MAX_TOKENS           tokens a GPU and batch (5000); --update-freq keeps the effective batch
+#   MAX_TOKENS           tokens per GPU and batch (5000); --update-freq keeps the effective batch
 #   SEARCH_UPDATES TRAIN_UPDATES SAVE_INTERVAL      updates; updates between checkpoints
 #   NETWORK              what is trained: found, random:SEED, transformer, evolved_transformer
 #   GENOTYPE             of NETWORK=found, if it is not the one that derive.sh wrote

@@ -11,7 +11,7 @@ import pytest
 from running import CHECKOUT, TINY, in_checkout, run
 
 WMT14 = CHECKOUT / "examples/wmt14"
-#: What stands in the archives beside the text.
+#: The text in the archives.
 CORPORA = {
     "training-parallel-europarl-v7.tgz": "training/europarl-v7.{other}-en.{side}",
     "training-parallel-commoncrawl.tgz": "commoncrawl.{other}-en.{side}",
@@ -139,7 +139,7 @@ def test_from_the_archives_to_scores(raw, archives, tmp_path):
     flags = f"{two} --ddp-backend legacy_ddp --update-freq 1"
     output = script("search", "en-de", tmp_path, GPUS="2", FLAGS=flags)
     assert re.search(r"estimate: 0\.\d M parameters, 2 updates of 800 tokens \(2 processes", output)
-    assert re.search(r"V100-hours, .* GB a GPU", output)
+    assert re.search(r"V100-hours, .* GB per GPU", output)
     assert "encoder.1.1" in script("derive", "en-de", tmp_path)
     script("train", "en-de", tmp_path)
     output = script("generate", "en-de", tmp_path)
