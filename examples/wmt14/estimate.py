@@ -7,6 +7,7 @@ and Adam (16 bytes per parameter), of activations, in multiples of the width tha
 measured on the CPU, and of the logits. Expect an error of half, and of more on other cards.
 """
 
+import statistics
 import sys
 from typing import Any, List
 
@@ -15,6 +16,8 @@ from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from torch import nn
 
+from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
+from fairseq_revdarts.search.strategies import BY_NAME
 from fairseq_revdarts.search_space import CANDIDATES
 
 #: The paper's search: weights of its supernet (without embeddings), tokens per update, updates; each
@@ -38,6 +41,13 @@ def activations(cfg: Any, backprop: str, of_layer: int) -> float:
     return width * (OUTSIDE + stored[backprop])
 
 
+def active_counts(model: RevDartsTransformerModel, cfg: Any) -> List[int]:
+    """How many of a node's candidates are evaluated, at a hundred moments of a search."""
+    strategy = BY_NAME[str(getattr(cfg.task, "search_strategy", "darts"))](model, cfg.task)
+    moments = (max(1, cfg.optimization.max_update * part // 100) for part in range(1, 101))
+    return [strategy.active_count(update, len(CANDIDATES["encoder"])) for update in moments]
+
+
 def estimate(processes: int, flags: List[str]) -> str:
     """Hours and gigabytes of the training that `flags` ask for."""
     args = options.parse_args_and_arch(options.get_training_parser(), input_args=flags)
@@ -52,16 +62,15 @@ def estimate(processes: int, flags: List[str]) -> str:
     reversible = hasattr(model, "stacks")
     backprop = model.stacks()[0].backprop if reversible else "store"
     searches = getattr(model, "architecture", None) is not None
-    mixes = searches and str(getattr(cfg.task, "search_strategy", "darts")) == "darts"
-    operations = len(CANDIDATES["encoder"]) if mixes else 1
-    of_layer = OF_OPERATION * operations if reversible else OF_TRANSFORMER
-    if searches and not mixes:
-        weights /= len(CANDIDATES["encoder"])
-
     batch, frequency = cfg.dataset.max_tokens, cfg.optimization.update_freq[0]
     tokens = batch * frequency * processes
     updates = cfg.optimization.max_update
-    work = weights * tokens * updates * PASSES[backprop] * (2 if mixes else 1)
+    active = active_counts(model, cfg) if searches else [1]
+    of_layer = OF_OPERATION * max(active) if reversible else OF_TRANSFORMER
+    if searches:
+        weights *= statistics.mean(active) / len(CANDIDATES["encoder"])
+    steps = 2 if max(active) > 1 else 1  # alpha has no step of its own on single paths
+    work = weights * tokens * updates * PASSES[backprop] * steps
     hours = PAPER_HOURS * work / PAPER_WORK
     kept = FLOAT * batch * activations(cfg.model, backprop, of_layer)
     logits = 0 if searches else 3 * FLOAT * batch * len(task.target_dictionary)

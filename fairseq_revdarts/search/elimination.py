@@ -42,6 +42,10 @@ class Elimination(Strategy):
         """All living candidates."""
         return ALL_LIVING
 
+    def active_count(self, update: int, candidates: int) -> int:
+        """A share of those that live, at least two."""
+        return self._part(self.living_after(update - 1, candidates))
+
     def after_update(self, update: int) -> None:
         """Eliminate the candidates with the smallest alpha of each node that has too many."""
         architecture = self.model.architecture
@@ -70,6 +74,9 @@ class Elimination(Strategy):
         """A learning rate that depends on the length of the search, and no weight decay."""
         return ALPHA_TRAVEL / self.cfg.max_update, 0.0
 
+    def _part(self, living: int) -> int:
+        return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))
+
     def _decided(self) -> bool:
         sides = map(self.model.architecture.living, CANDIDATES)
         return all(len(living) == 1 for side in sides for layer in side for living in layer)
@@ -79,8 +86,8 @@ class Elimination(Strategy):
         generator = random.Random(seed)
 
         def draw(living: Tuple[int, ...]) -> Tuple[int, ...]:
-            count = max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * len(living)))
-            return tuple(sorted(sorted(living, key=lambda _: generator.random())[:count]))
+            shuffled = sorted(living, key=lambda _: generator.random())
+            return tuple(sorted(shuffled[: self._part(len(living))]))
 
         def of(side: Living) -> Living:
             return tuple(tuple(map(draw, layer)) for layer in side)

@@ -8,7 +8,7 @@ import sys
 import tarfile
 
 import pytest
-from running import CHECKOUT, TINY, in_checkout, run
+from running import CHECKOUT, SEARCH, TINY, in_checkout, run
 
 WMT14 = CHECKOUT / "examples/wmt14"
 #: The text in the archives.
@@ -203,3 +203,17 @@ def test_clean_refuses_texts_of_different_lengths(tmp_path):
     clean = [sys.executable, WMT14 / "clean.py", tmp_path / "text", tmp_path / "clean"]
     output = run(*clean, "--languages", "en", "de", fails=True)
     assert "text.de: fewer lines than in the other language" in output
+
+
+def test_the_estimate_knows_how_much_a_strategy_evaluates(data):
+    def hours(strategy):
+        output = run(
+            *(sys.executable, CHECKOUT / "examples/wmt14/estimate.py", 1, data),
+            *(f"--search-strategy={strategy}", *SEARCH, "--max-update=100000000000"),
+        )
+        return float(re.search(r"about ([\d,.]+) V100-hours", output)[1].replace(",", ""))
+
+    darts, elimination, sampling = map(hours, ("darts", "elimination", "sampling"))
+    assert sampling == pytest.approx(darts / 13 / 2, rel=0.05)  # alpha has no step
+    # 6 of 13 candidates in the first half; then ever fewer, one at the end
+    assert 0.6 * 6 / 13 * darts < elimination < 6 / 13 * darts

@@ -66,6 +66,17 @@ def test_subsets_are_of_the_living_and_the_same_for_the_same_update(update, shar
     ).for_theta(update)
 
 
+def test_the_count_of_the_active_follows_the_schedule():
+    model = build_model()
+    rule = elimination(model, max_update=40)
+    for update in range(1, 41):
+        active = rule.for_theta(update)["decoder"]
+        counts = {len(chosen) for layer in active for chosen in layer}
+        assert counts == {rule.active_count(update, 14)}
+        rule.after_update(update)
+    assert rule.active_count(1, 14) == 6 and rule.active_count(40, 14) == 1
+
+
 def test_every_candidate_is_trained_equally_often():
     rule, counts = elimination(MODEL), torch.zeros(13)
     for update in range(2000):
