@@ -1,7 +1,7 @@
 """Average the weights of a training's last checkpoints into one, for fairseq-generate.
 
-Takes the checkpoints that --save-interval-updates wrote, checkpoint_EPOCH_UPDATE.pt. Everything else
-comes from the last of them; the state of the optimizer is left out.
+Takes the checkpoints that --save-interval-updates wrote, checkpoint_EPOCH_UPDATE.pt. Everything
+else comes from the last of them; the state of the optimizer is left out.
 """
 
 import argparse

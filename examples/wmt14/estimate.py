@@ -20,15 +20,15 @@ from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransform
 from fairseq_revdarts.search.strategies import BY_NAME
 from fairseq_revdarts.search_space import CANDIDATES
 
-#: The paper's search: weights of its supernet (without embeddings), tokens per update, updates; each
-#: a step of theta and one of alpha, with reconstruction.
+#: The paper's search: weights of its supernet (without embeddings), tokens per update, updates;
+#: each a step of theta and one of alpha, with reconstruction.
 PAPER_HOURS = 8 * 40
 PAPER_WORK = 443e6 * 8 * 5000 * 30000 * 2 * 4
 #: Multiples of the weights' multiplications: forward and backward; with recomputation.
 PASSES = {"store": 3, "checkpoint": 4, "reconstruct": 4}
 #: Bytes of weights, gradients and both moments of Adam; of a number.
 ADAM, FLOAT = 16, 4
-#: Activations that a token keeps at once, in multiples of the width: outside the layers, of one
+#: Activations kept at once per token, in multiples of the width: outside the layers, of one
 #: operation, of a transformer's layer. Measured with 12 + 12 layers.
 OUTSIDE, OF_OPERATION, OF_TRANSFORMER = 12, 7, 18
 
