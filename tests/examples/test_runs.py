@@ -133,3 +133,19 @@ def test_multi30k_says_where_the_files_are(tmp_path):
     output = run("bash", script, "--data", tmp_path, fails=True)
     assert "no train.en or train.en.gz there" in output and "multi30k/dataset" in output
     assert "--dat: no such option" in run("bash", script, "--dat", "x", fails=True)
+
+
+@in_checkout
+def test_multi30k_benchmark_adds_each_network_once(multi30k, tmp_path):
+    table = tmp_path / "table.csv"
+    environment = {**SMALL, "WORK": str(tmp_path / "work"), "TABLE": str(table), "SEEDS": "1"}
+    environment.update(PARAMETERS="200000", GENOTYPES="7")
+    command = ["bash", CHECKOUT / "examples/multi30k/benchmark.sh", "--data", multi30k]
+    run(*command, env=environment)
+    lines = table.read_text().splitlines()
+    assert lines[0].startswith("# Multi30k en-de") and "torch" in lines[1]
+    assert lines[2] == "genotype,seed,parameters,loss,bleu,seconds" and len(lines) == 4
+    run(*command, env=environment)
+    assert table.read_text().splitlines() == lines
+    output = run(*command, env={**environment, "LEARNING_RATE": "1e-3"}, fails=True)
+    assert "its regime is another one" in output and table.read_text().splitlines() == lines
