@@ -8,7 +8,7 @@ import math
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from .genotype import Cell, Genotype
-from .search_space import CANDIDATES, FIXED_LAST_OPERATION, family
+from .search_space import CANDIDATES, FIXED_LAST_OPERATION, family, operation_names
 
 Row = Sequence[float]
 Table = Sequence[Sequence[Row]]
@@ -61,7 +61,7 @@ def mask_excluded(side: str, table: Table, exclude: Sequence[str]) -> Table:
     Raises:
         ValueError: no operation has a name in `exclude`, or all candidates do
     """
-    known = list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
+    known = operation_names()
     unknown = sorted(set(exclude) - set(known))
     if unknown:
         raise ValueError(f"--exclude: no operation {unknown[0]!r}; they are {', '.join(known)}")

@@ -4,7 +4,7 @@ from typing import Any, Callable, Dict, Sequence
 
 from torch import nn
 
-from .search_space import CANDIDATES
+from .search_space import CANDIDATES, operation_names
 
 #: Builds a module from the settings of modules/context.py, `OperationSettings`.
 OperationClass = Callable[[Any], nn.Module]
@@ -31,7 +31,7 @@ def register_operation(
     Raises:
         ValueError: the name is taken or no identifier, or a side is unknown
     """
-    taken = list(dict.fromkeys(known for names in CANDIDATES.values() for known in names))
+    taken = operation_names()
     if name in taken or not name.isidentifier():
         raise ValueError(
             f"register_operation {name!r}: an identifier is needed that is not one of "

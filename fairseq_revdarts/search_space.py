@@ -4,7 +4,7 @@ The names stand in genotype files, logs and checkpoints. What they compute is in
 Source: DARTSformer (Zhao et al. 2021, arXiv 2105.14669), search space as reported.
 """
 
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 CONV_WIDTHS = (3, 5, 7, 11)
 DYNAMIC_CONV_WIDTHS = (3, 7, 11, 15)
@@ -33,6 +33,11 @@ FIXED_LAST_OPERATION: Dict[str, Tuple[str, ...]] = {
     "decoder": (CROSS_ATTENTION,),
 }
 POOLINGS = ("max", "avg")
+
+
+def operation_names() -> List[str]:
+    """The candidate operations of both sides, each once."""
+    return list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
 
 
 def searched_splits(side: str, splits: int) -> int:

@@ -9,15 +9,13 @@ training).
 import argparse
 import csv
 import fcntl
-import json
 import platform
-import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Dict, List
 
-import torch
+from table import network
 
 from fairseq_revdarts.models.revdarts_transformer.config import (
     RevDartsTransformerConfig,
@@ -69,24 +67,10 @@ def json_of(name: str) -> str:
     return chosen_genotype(RevDartsTransformerConfig(genotype=name)).to_json()
 
 
-def last(pattern: str, path: Path) -> str:
-    """The last number in a file that `pattern` finds."""
-    return re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)[-1].replace(",", "")
-
-
-def trained(work: Path, run: str, seed: int) -> Dict[str, object]:
+def trained(work: Path, run: str) -> Dict[str, object]:
     """The row of a network that benchmark.sh has trained and scored."""
-    checkpoint = torch.load(work / run / "checkpoint_last.pt", weights_only=True, mmap=True)
-    log, score = work / f"stages/{run}.log", work / f"stages/{run}-score.log"
-    spent = re.findall(r"^processor seconds = ([\d.]+)", log.read_text("utf-8"), re.MULTILINE)
-    return {
-        "genotype": json.dumps(json.loads(checkpoint["cfg"]["model"]["genotype"])),
-        "seed": seed,
-        "parameters": last(r"^parameters = ([\d,]+)", score),
-        "loss": last(r"valid on .* nll_loss[ =]([\d.]+)", log),
-        "bleu": last(r"^BLEU = ([\d.]+)", score),
-        "seconds": round(sum(map(float, spent))),
-    }
+    known = network(work, run)
+    return {**{name: known[name] for name in COLUMNS}, "bleu": f"{known['bleu']:.2f}"}
 
 
 def main() -> None:
@@ -106,9 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = read_table(args.table, args.regime)
     if args.action == "append":
-        append_row(
-            args.table, trained(args.work, f"{args.genotype}-{args.seed}", args.seed), args.regime
-        )
+        append_row(args.table, trained(args.work, f"{args.genotype}-{args.seed}"), args.regime)
         return
     present = {(row["genotype"], row["seed"]) for row in rows}
     for line in sys.stdin:

@@ -49,8 +49,8 @@ class Elimination(Strategy):
     def after_update(self, update: int) -> None:
         """Eliminate the candidates with the smallest alpha of each node that has too many."""
         architecture = self.model.architecture
-        for side, names in CANDIDATES.items():
-            alpha, count = architecture.tables()[side], self.living_after(update, len(names))
+        for side, alpha in architecture.tables().items():
+            count = self.living_after(update, len(CANDIDATES[side]))
             for i, layer in enumerate(architecture.living(side)):
                 for k, living in enumerate(layer):
                     ranked = sorted(living, key=alpha[i][k].__getitem__)
