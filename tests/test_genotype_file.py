@@ -115,6 +115,18 @@ def test_the_old_file_is_replaced_by_one_that_is_complete(tmp_path, monkeypatch)
     assert os.listdir(tmp_path) == ["genotype.json"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_file_is_written_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that opening it to write is no wait
+    Genotype.from_json(DOCUMENTED).save(str(pipe))
+    assert Genotype.from_json(os.read(reader, 1 << 16).decode()) == Genotype.from_json(DOCUMENTED)
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "other").touch()
     NEW.save(str(tmp_path / "genotype.json"))

@@ -18,11 +18,16 @@ def naming(path: str) -> Iterator[None]:
 def replacing(path: str) -> Iterator[str]:
     """The name of a file to write, which replaces the one at `path` once it is whole.
 
-    The name is always the same, so that files that a kill leaves behind do not pile up.
+    The name is always the same, so that files that a kill leaves behind do not pile up. What is
+    no file, such as /dev/stdout, is written as it is: a device cannot be replaced.
 
     Raises:
         OSError: it cannot be written; names `path`, whose old file stays
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        with naming(path):
+            yield path
+        return
     temporary = f"{path}.tmp"
     try:
         with naming(path):
