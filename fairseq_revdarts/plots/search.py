@@ -1,7 +1,7 @@
 """The picture of a search: what competes in every node, how decided alpha is, and both losses."""
 
 import math
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -105,7 +105,10 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def draw_node(panel: Axes, updates: np.ndarray, row: Series, title: str) -> None:
-    """One node's probabilities, stacked by family; the winner of the last entry is outlined."""
+    """One node's probabilities, stacked by family; the winner of the last entry is outlined.
+
+    A cross marks the end of an eliminated candidate.
+    """
     # A polygon keeps all its points in the file, so there are few of them.
     chosen = np.linspace(0, len(updates) - 1, min(len(updates), AREA_POINTS)).astype(int)
     x = np.array([0, *updates[chosen]])
@@ -115,6 +118,8 @@ def draw_node(panel: Axes, updates: np.ndarray, row: Series, title: str) -> None
     for name in reversed(order):  # each area hides the lower part of the one before
         style = {"facecolor": colour(name), "edgecolor": "white", "linewidth": 0.4}
         panel.fill([0, *x, x[-1]], [0, *tops[name], 0], **style)
+    for place in eliminations(updates, row, order):
+        panel.plot(*place, "x", color=INK, markersize=2.5, markeredgewidth=0.6, clip_on=False)
     winner, *others = sorted(row, key=lambda name: -row[name][-1])
     for edge in (tops[winner], tops[winner] - heights[winner]):
         panel.plot(x, edge, color=INK, linewidth=1)
@@ -127,6 +132,26 @@ def draw_node(panel: Axes, updates: np.ndarray, row: Series, title: str) -> None
     for name in others[:1]:
         if row[name][-1] > 0:
             write_contender(panel, 4, name, row[name][-1])
+
+
+def eliminations(
+    updates: np.ndarray, row: Series, order: Sequence[str]
+) -> List[Tuple[float, float]]:
+    """Where the areas of eliminated candidates end: the middle of each at its last update.
+
+    Args:
+        updates: of the entries, (E,)
+        row: a node's probabilities; 0 once a candidate is eliminated
+        order: of the areas, from below
+    """
+    places = []
+    tops = np.cumsum([row[name] for name in order], axis=0)
+    for name, top in zip(order, tops):
+        living = np.flatnonzero(row[name])
+        if len(living) > 0 and living[-1] + 1 < len(updates):
+            last = living[-1]
+            places.append((updates[last], top[last] - row[name][last] / 2))
+    return places
 
 
 def write_contender(panel: Axes, height: float, name: str, share: float, **style: Any) -> None:

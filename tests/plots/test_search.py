@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from pictures import check_whole, drawn, search_log, texts
 
@@ -56,6 +57,20 @@ def test_eliminated_candidates_have_no_area_and_no_name():
     assert len(areas) == 13 and ends == pytest.approx([0] * 12 + [1])
     names = [text.get_text() for text in panel.texts]
     assert "identity  1.00" in names and not any("0.00" in name for name in names)
+
+
+def test_a_mark_ends_the_area_of_an_eliminated_candidate():
+    entries = eliminating(search_log())
+    figure, _ = drawn(draw_search, entries)
+    panel = figure.findobj(lambda artist: hasattr(artist, "xaxis"))[0]
+    marks = [line.get_xydata()[0] for line in panel.lines if line.get_marker() == "x"]
+    assert sorted(x for x, _ in marks) == [entry["update"] for entry in entries[:12]]
+    areas = [polygon.get_xy() for polygon in panel.findobj(Polygon)]
+    for x, y in marks:  # in the area that ends there, between its two edges
+        edges = sorted(area[area[:, 0] == x, 1].max() for area in areas)
+        assert any(low < y < high for low, high in zip([0, *edges], edges))
+    undecided, _ = drawn(draw_search, search_log())
+    assert not [line for line in undecided.findobj(Line2D) if line.get_marker() == "x"]
 
 
 @few
