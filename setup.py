@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 #: Without tensorboardX, fairseq asks for it each time that it starts.
-EXAMPLES = ["num2words", "matplotlib>=3.6", "tensorboardX"]
+EXAMPLES = ["num2words", "matplotlib>=3.6", "scipy>=1.8", "tensorboardX"]
 
 setup(
     name="fairseq-revdarts",

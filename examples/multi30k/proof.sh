@@ -1,80 +1,92 @@
 #!/usr/bin/env bash
-# Does the search pay? On Multi30k, with as many parameters, updates and seeds each: fairseq's transformer,
-# random genotypes, the sampling baseline, and the networks that a search finds: each node's most probable
-# operation ("found"), or the best of its most probable family ("families"), these also with nodes that
-# read their inputs as they are ("pooled"). Families have one to four members, so the same is asked of an
-# alpha that has not moved ("untrained"):
+# Does the search pay? Networks of as many parameters each, trained as those of benchmark.csv:
+#   found        what a search by elimination is left with
+#   darts        each node's most probable operation, after the paper's search
+#   families     the best operation of each node's most probable family, after the same searches
+#   sampling     the best path of the sampling baseline
+#   transformer  that of fairseq
+#   pooled       only if KINDS names it: the networks of found, with nodes that read their inputs as they are
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
-# The end is a table, also in summary.txt, and a picture of all networks. After an interruption, start it
-# again: it continues where it was. From the environment:
-#   SEEDS ("1 2 3")                     one search and one training of each network for each seed
-#   RANDOM_GENOTYPES ("1 2 3 4 5")      seeds of the random genotypes
-#   PARAMETERS (1000000)                of every network
-#   JOBS (1)                            networks at a time; give each OMP_NUM_THREADS=1
-# settings.sh lists the rest. The networks are smaller, and trained for less long, than those of run.sh:
-# 33 trainings and 6 searches.
+# Each kind is trained at each learning rate, once; its other trainings take the best one. The end is a table,
+# also in summary.txt, and a picture of all networks. After an interruption, start it again: it continues where
+# it was. From the environment:
+#   SEARCHES ("1 2 3 4 5 6")            seeds of found: one search and one training for each
+#   SEEDS ("1 2 3")                     seeds of the others
+#   RATES ("1e-3 2e-3 4e-3 8e-3")       learning rates
+#   JOBS (1)                            searches or networks at a time; give each OMP_NUM_THREADS=1
+#   KINDS                               some of those above
+# regime.sh and settings.sh list the rest.
 set -euo pipefail
-VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-1200} TRAIN_UPDATES=${TRAIN_UPDATES:-1200}
 work_prefix=proof-
-source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
-parameters=${PARAMETERS:-1000000}
+source "$(dirname "${BASH_SOURCE[0]}")/regime.sh"
 architecture="--arch revdarts_transformer_tiny --embed-dim 64 --hidden-size 144 --ffn-embed-dim 288"
-common_flags="--max-tokens 1000 --lr-scheduler polynomial_decay --clip-norm 1 --log-format simple"
+search_flags="$common_flags --total-num-update $search_updates --warmup-updates $((search_updates / 6)) --lr 4e-3"
 # Before the decoder reads the encoder, alpha's gradients favour what learns frequent words: it begins late.
 # The weight decay of long searches would hold alpha where it is.
-search_flags="$common_flags --total-num-update $search_updates --lr 3e-3 --warmup-updates $((search_updates / 6))
-    --alpha-lr 0.1 --alpha-weight-decay 0 --alpha-start $((search_updates / 2))"
-train_flags="$common_flags --total-num-update $train_updates --lr 4e-3 --warmup-updates $((train_updates / 6))
-    --dropout 0.1 --save-interval-updates 500"
+darts_flags="--search-strategy darts --backprop store --alpha-lr 0.1 --alpha-weight-decay 0
+    --alpha-start $((search_updates / 2))"
+read -ra kinds <<<"${KINDS:-found darts families sampling transformer}"
+read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 
-source "$here/networks.sh"
-
-search_for() { # SEARCH SEED UPDATES FLAGS...
-    stage "$1" "$1, $3 updates" train "$1" "$3" $architecture $search_flags \
-        --task bilevel_search --criterion reversible_search --seed "$2" "${@:4}"
+seeds_of() { # KIND
+    if [ "$1" = found ]; then echo "${SEARCHES:-1 2 3 4 5 6}"; else echo "${SEEDS:-1 2 3}"; fi
 }
 
-searched() { # NAME SEED FLAGS...: search an architecture, train it
-    search_for "$1-search-$2" "$2" "$search_updates" "${@:3}"
-    network "$1" "$2" "$work/$1-search-$2/genotype.json"
+search_for() { # KIND SEED
+    local flags="--search-strategy $1" TIMEFORMAT="processor seconds = %U"
+    case $1 in
+    found) flags="--search-strategy elimination" ;;
+    darts) flags=$darts_flags ;;
+    esac
+    time train "$1-search-$2" "$search_updates" $architecture $search_flags $flags --seed "$2" \
+        --task bilevel_search --criterion reversible_search
+    revdarts-derive "$work/$1-search-$2" --by-family -o "$work/$1-search-$2/by_family.json"
+    revdarts-plot "$work/$1-search-$2"
 }
 
-derive_by_family() { # SEARCH
-    stage "$1-by-family" "derive by family from $1" \
-        revdarts-derive "$work/$1/checkpoint_last.pt" --by-family -o "$work/$1/by_family.json"
+searched() { # KIND SEED
+    stage "$1-search-$2" "search for $1, seed $2, $search_updates updates" search_for "$1" "$2"
 }
 
-darts() { # NAME SEED: the search, its pictures, and the networks that it leads to
-    local search=$1-search-$2
-    searched "$1" "$2"
-    stage "$search-plot" "draw $search" revdarts-plot "$work/$search"
-    derive_by_family "$search"
-    network families "$2" "$work/$search/by_family.json"
-    network pooled "$2" "$work/$search/by_family.json" --node-input pooled
+genotype_of() { # KIND SEED
+    case $1 in
+    transformer) echo transformer ;;
+    families) echo "$work/darts-search-$2/by_family.json" ;;
+    pooled) echo "$work/found-search-$2/genotype.json" ;;
+    *) echo "$work/$1-search-$2/genotype.json" ;;
+    esac
 }
 
-untrained() { # NAME SEED: by family, from alpha's first values
-    search_for "$1-search-$2" "$2" 1 --alpha-start 1
-    derive_by_family "$1-search-$2"
-    network "$1" "$2" "$work/$1-search-$2/by_family.json"
+train_at() { # KIND SEED RATE
+    local flags=()
+    [ "$1" != pooled ] || flags=(--node-input pooled)
+    network "$1-$3" "$2" "$(genotype_of "$1" "$2")" --lr "$3" "${flags[@]}"
 }
 
 stage binarise "split the text into pieces, binarise it" binarise
-for seed in ${SEEDS:-1 2 3}; do
-    in_background darts found "$seed"
-    in_background network transformer "$seed" transformer
-    in_background searched sampling "$seed" --search-strategy sampling
-    in_background untrained untrained "$seed"
-done
-for seed in ${SEEDS:-1 2 3}; do
-    for genotype in ${RANDOM_GENOTYPES:-1 2 3 4 5}; do
-        in_background network "random$genotype" "$seed" "random:$genotype"
+for kind in "${kinds[@]}"; do
+    for seed in $(seeds_of "$kind"); do
+        case $kind in
+        transformer | pooled) ;;
+        families) [[ " ${kinds[*]} " = *" darts "* ]] || in_background searched darts "$seed" ;;
+        *) in_background searched "$kind" "$seed" ;;
+        esac
     done
+done
+await_fewer_than 1
+for kind in "${kinds[@]}"; do
+    read -r first _ < <(seeds_of "$kind")
+    for rate in "${rates[@]}"; do in_background train_at "$kind" "$first" "$rate"; done
+done
+await_fewer_than 1
+for kind in "${kinds[@]}"; do
+    best=$(python "$here/table.py" "$work" --best-rate "$kind" "${rates[@]}")
+    for seed in $(seeds_of "$kind"); do in_background train_at "$kind" "$seed" "$best"; done
 done
 await_fewer_than 1
 printf '\n'
 python "$here/table.py" "$work" | tee "$work/summary.txt"
 revdarts-plot "$work/networks.csv"
 searches=("$work"/found-search-*/)
-[ ${#searches[@]} -eq 1 ] || revdarts-plot "${searches[@]}" -o "$work/agreement.svg"
+[ ${#searches[@]} -lt 2 ] || revdarts-plot "${searches[@]}" -o "$work/agreement.svg"
 exit $failed

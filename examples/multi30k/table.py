@@ -1,9 +1,10 @@
-"""The table of proof.sh: BLEU, its standard deviation and range for each kind of network.
+"""The tables of proof.sh: how good each kind of network is, at which learning rate, at what cost.
 
-Reads scores and logs in WORK/stages. Also writes WORK/networks.csv,
-one row per network: kind, genotype (as JSON; empty for fairseq's transformer), seed (of the
-training), parameters, loss (validation, in bits per token), bleu, and seconds (of the processor,
-for the training).
+Reads scores and logs in WORK/stages. A kind is shown at its best learning rate: that of the least
+validation loss with the first seed. Also writes WORK/networks.csv, one row for each network at that
+rate: kind, rate, genotype (as JSON; empty for fairseq's transformer), seed (of the training),
+parameters, loss (validation, in bits per token), bleu, and seconds (of the processor, for the
+training).
 """
 
 import argparse
@@ -11,16 +12,15 @@ import csv
 import json
 import re
 import statistics
-import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import torch
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
-COLUMNS = ("kind", "genotype", "seed", "parameters", "loss", "bleu", "seconds")
+COLUMNS = ("kind", "rate", "genotype", "seed", "parameters", "loss", "bleu", "seconds")
 HEADINGS = (
     "network",
     "trainings",
@@ -40,29 +40,55 @@ def numbers(pattern: str, path: Path) -> List[float]:
     return [float(found.replace(",", "")) for found in re.findall(pattern, text, re.MULTILINE)]
 
 
-def genotype_of(checkpoint: Path) -> str:
-    """The genotype in a checkpoint, as JSON; empty if it is fairseq's transformer."""
-    model = torch.load(checkpoint, weights_only=True, mmap=True)["cfg"]["model"]
+def settings_of(checkpoint: Path) -> Tuple[str, float]:
+    """A checkpoint's genotype, as JSON (empty if it is fairseq's), and its learning rate."""
+    config = torch.load(checkpoint, weights_only=True, mmap=True)["cfg"]
+    model = config["model"]
     genotype = dict(vars(model) if isinstance(model, argparse.Namespace) else model).get("genotype")
-    return json.dumps(json.loads(genotype)) if genotype else ""
+    return json.dumps(json.loads(genotype)) if genotype else "", config["optimization"]["lr"][0]
 
 
 def network(work: Path, run: str) -> Dict[str, Any]:
     """What is known of a network that was scored, such as "random3-1", training seed 1."""
     score, log = work / f"stages/{run}-score.log", work / f"stages/{run}.log"
     kind, seed = re.match(r"([a-z]+).*-(\d+)$", run).groups()
+    genotype, rate = settings_of(work / run / "checkpoint_last.pt")
     return {
         "kind": kind,
-        "genotype": genotype_of(work / run / "checkpoint_last.pt"),
+        "rate": rate,
+        "genotype": genotype,
         "seed": int(seed),
         "parameters": int(numbers(r"^parameters = ([\d,]+)", score)[-1]),
         "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1],
         "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
-        "seconds": round(sum(numbers(r"^processor seconds = ([\d.]+)", log))),
+        "seconds": processor_seconds(log),
         "trained": statistics.median(numbers(r"\| train(?:_inner)? \| .*wps[ =]([\d.]+)", log)),
         "translated": numbers(r"([\d.]+) tokens/s", work / f"stages/{run}-translate.log")[-1],
         "signature": re.search(r"signature: (\S+)", score.read_text(encoding="utf-8"))[1],
     }
+
+
+def processor_seconds(log: Path) -> int:
+    """Of a search or a training, with all its interruptions."""
+    return round(sum(numbers(r"^processor seconds = ([\d.]+)", log)))
+
+
+def networks_in(work: Path) -> List[Dict[str, Any]]:
+    """All networks that were scored, by kind, rate and seed."""
+    runs = [done.name[: -len("-score.done")] for done in (work / "stages").glob("*-score.done")]
+    networks = [network(work, run) for run in runs]
+    return sorted(networks, key=lambda each: (each["kind"], each["rate"], each["seed"]))
+
+
+def of_first_seed(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Those whose training had the smallest seed: with it, all learning rates are tried."""
+    first = min(each["seed"] for each in networks)
+    return [each for each in networks if each["seed"] == first]
+
+
+def best_rate(networks: List[Dict[str, Any]]) -> float:
+    """The learning rate at which networks of one kind have the least validation loss."""
+    return min(of_first_seed(networks), key=lambda each: each["loss"])["rate"]
 
 
 def mean(networks: List[Dict[str, Any]], name: str) -> float:
@@ -85,24 +111,68 @@ def row(kind: str, networks: List[Dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def at_best_rate(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Networks of one kind that were trained at its best learning rate."""
+    return [each for each in networks if each["rate"] == best_rate(networks)]
+
+
+def table(best: Dict[str, List[Dict[str, Any]]]) -> List[str]:
+    """A row for each kind, the lowest validation loss first."""
+    ordered = sorted(best, key=lambda kind: mean(best[kind], "loss"))
+    return [
+        f"| {' | '.join(HEADINGS)} |",
+        "| --- " * len(HEADINGS) + "|",
+        *(row(kind, best[kind]) for kind in ordered),
+    ]
+
+
+def rates_table(kinds: Dict[str, List[Dict[str, Any]]]) -> List[str]:
+    """The validation loss of each kind at each learning rate, with the first seed."""
+    rates = sorted({each["rate"] for members in kinds.values() for each in members})
+    lines = [f"| learning rate | {' | '.join(f'{rate:g}' for rate in rates)} |"]
+    lines.append("| --- " * (1 + len(rates)) + "|")
+    for kind, members in kinds.items():
+        losses = {each["rate"]: f"{each['loss']:.3f}" for each in of_first_seed(members)}
+        lines.append(f"| {kind} | {' | '.join(losses.get(rate, '-') for rate in rates)} |")
+    return lines
+
+
+def searches_table(work: Path) -> List[str]:
+    """The processor seconds of the searches, mean over the seeds."""
+    seconds: Dict[str, List[int]] = defaultdict(list)
+    for log in sorted((work / "stages").glob("*-search-*.log")):
+        seconds[log.name.split("-")[0]].append(processor_seconds(log))
+    lines = ["| search | searches | processor seconds |", "| --- | --- | --- |"]
+    for kind, spent in seconds.items():
+        lines.append(f"| {kind} | {len(spent)} | {statistics.mean(spent):.0f} |")
+    return lines
+
+
 def main() -> None:
     """Entry point."""
-    work = Path(sys.argv[1])
-    scored = sorted((work / "stages").glob("*-score.done"))
-    if not scored:
-        sys.exit(f"{work}: no network scored there; proof.sh does it")
-    networks = [network(work, done.name[: -len("-score.done")]) for done in scored]
-    with open(work / "networks.csv", "w", encoding="utf-8", newline="") as file:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", type=Path)
+    parser.add_argument(
+        "--best-rate", nargs="+", metavar=("KIND", "RATE"), help="print the best rate of a kind"
+    )
+    args = parser.parse_args()
+    kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
+    for each in networks_in(args.work):
+        kinds[each["kind"]].append(each)
+    if args.best_rate:
+        kind, *rates = args.best_rate
+        print(next(rate for rate in rates if float(rate) == best_rate(kinds[kind])))
+        return
+    if not kinds:
+        parser.error(f"{args.work}: no network scored there; proof.sh does it")
+    best = {kind: at_best_rate(members) for kind, members in kinds.items()}
+    networks = [each for members in best.values() for each in members]
+    with open(args.work / "networks.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(networks)
-    kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
-    for each in networks:
-        kinds[each["kind"]].append(each)
-    print(f"| {' | '.join(HEADINGS)} |")
-    print("| --- " * len(HEADINGS) + "|")
-    for kind, members in sorted(kinds.items(), key=lambda item: -mean(item[1], "bleu")):
-        print(row(kind, members))
+    parts = (table(best), rates_table(kinds), searches_table(args.work))
+    print("\n\n".join("\n".join(part) for part in parts))
     print("\n" + "\n".join(sorted({each["signature"] for each in networks})))
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import math
 import statistics
 import sys
 
@@ -33,22 +32,22 @@ def test_the_best_of_k_is_the_mean_over_all_draws(losses, k):
     assert rank.best_of(k, losses) == pytest.approx(statistics.mean(map(min, draws)))
 
 
-@moderate
-@given(some)
-def test_tau_is_one_of_the_same_ranking_and_minus_one_of_the_opposite(ranking):
-    if len(set(ranking)) > 1:
-        assert rank.kendall_tau(ranking, [3 * x + 1 for x in ranking]) == pytest.approx(1)
-        assert rank.kendall_tau(ranking, [-x for x in ranking]) == pytest.approx(-1)
-    assert math.isnan(rank.kendall_tau(ranking, [0] * len(ranking)))
-
-
-def test_tau_of_a_known_example():
-    # 8 of 10 pairs agree: (8 - 2) / 10
-    assert rank.kendall_tau([1, 2, 3, 4, 5], [2, 1, 3, 5, 4]) == pytest.approx(0.6)
-
-
 def test_percentiles():
     assert [rank.percentile(x, [1, 2, 3, 4]) for x in (0, 1, 2.5, 5)] == [100, 87.5, 50, 0]
+
+
+def test_p_is_the_share_of_splits_with_so_low_a_mean():
+    # Of the 10 ways to choose two of these five, only {1, 2} has a mean as low.
+    assert rank.p_value([1, 2], [3, 4, 5]) == pytest.approx(1 / 10)
+    assert rank.p_value([4, 5], [1, 2, 3]) == 1
+
+
+def test_each_kind_of_network_gets_its_place(tmp_path):
+    networks = tmp_path / "networks.csv"
+    networks.write_text("kind,loss\nfound,1\nfound,2.5\ntransformer,9\n")
+    found, transformer = rank.compare(networks, [2, 3, 4, 5])
+    assert "found: 2 networks, mean loss 1.750, better than 100, 75 %" in found
+    assert "(1 above 90 %)" in found and "better than 0 %" in transformer
 
 
 @settings(deadline=None, max_examples=10)

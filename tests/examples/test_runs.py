@@ -73,32 +73,36 @@ def test_multi30k(multi30k, tmp_path):
 
 @in_checkout
 def test_multi30k_proof(multi30k, tmp_path):
-    environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "RANDOM_GENOTYPES": "2"}
-    environment.update(PARAMETERS="200000", JOBS="2")
+    environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "SEARCHES": "1 2", "JOBS": "2"}
+    environment.update(PARAMETERS="200000", RATES="1e-3 4e-3", KINDS="found families transformer")
     script = CHECKOUT / "examples/multi30k/proof.sh"
     output = run("bash", script, "--data", multi30k, env=environment)
-    row = r"^\| (\w+) \| 1 \| [\d.]+ \| - \| [\d., ]+ \| [\d.]+ \| ([\d,]+) \|"
+    row = r"^\| (\w+) \| [12] \| [\d.]+ \| [\d.-]+ \| [\d., ]+ \| [\d.]+ \| ([\d,]+) \|"
     rows = re.findall(row, output, re.MULTILINE)
-    assert {name for name, _ in rows} == {
-        *("transformer", "random", "sampling"),
-        *("found", "families", "pooled", "untrained"),
-    }
+    kinds = {"found", "families", "transformer"}
+    assert {name for name, _ in rows} == kinds
     for _, parameters in rows:
         assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
-    for file in ("found-search-1/genotype.json", "networks.svg"):
+    for file in ("found-search-1/genotype.json", "networks.svg", "agreement.svg"):
         assert (tmp_path / file).exists(), file
-    assert "validation loss, bits per token" in (tmp_path / "summary.txt").read_text()
+    summary = (tmp_path / "summary.txt").read_text()
+    assert "validation loss, bits per token" in summary
+    rates = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", summary, re.MULTILINE)
+    assert {kind for kind, *_ in rates} == kinds
+    assert re.search(r"^\| found \| 2 \| \d+ \|$", summary, re.MULTILINE)  # cost of searches
     with open(tmp_path / "networks.csv", newline="") as file:
         networks = list(csv.DictReader(file))
-    assert len(networks) == 7
+    assert len(networks) == 4
+    best = {kind: 1e-3 if float(low) <= float(high) else 4e-3 for kind, low, high in rates}
     for network in networks:
-        assert ",".join(network) == "kind,genotype,seed,parameters,loss,bleu,seconds"
-        assert network["seed"] == "1" and float(network["loss"]) > 0 < float(network["seconds"])
+        assert ",".join(network) == "kind,rate,genotype,seed,parameters,loss,bleu,seconds"
+        assert float(network["rate"]) == best[network["kind"]]
+        assert float(network["loss"]) > 0 < float(network["seconds"])
         if network["kind"] == "transformer":
             assert network["genotype"] == ""
         else:
             assert json.loads(network["genotype"])["format"] == "revdarts-genotype"
-    assert {n["kind"] for n in networks} == {name for name, _ in rows}
+    assert {network["kind"] for network in networks} == kinds
 
 
 @in_checkout
@@ -113,7 +117,7 @@ def test_multi30k_proof_stops_with_all_that_it_started(multi30k, tmp_path):
         text=True,
     )
     try:
-        assert any("transformer-1: train transformer-1" in line for line in process.stdout)
+        assert any("found-1: search for found" in line for line in process.stdout)
         assert children(tmp_path)
         process.send_signal(signal.SIGTERM)  # as Ctrl-C, which a test in the background cannot send
         assert process.wait(60) == 130

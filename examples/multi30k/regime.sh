@@ -1,0 +1,15 @@
+# Source this, with the script's arguments: how benchmark.sh and proof.sh train all networks, so that they can
+# be compared. From the environment, in addition to what settings.sh takes: PARAMETERS and MAX_TOKENS.
+VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-1200} TRAIN_UPDATES=${TRAIN_UPDATES:-1200}
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+source "$here/networks.sh"
+parameters=${PARAMETERS:-1000000} tokens=${MAX_TOKENS:-1500}
+common_flags="--max-tokens $tokens --lr-scheduler polynomial_decay --clip-norm 1 --log-format simple"
+train_flags="$common_flags --total-num-update $train_updates --warmup-updates $((train_updates / 6)) --dropout 0.1
+    --save-interval-updates 400 --validate-interval 1000"
+
+regime() { # LEARNING_RATE: in words
+    echo "Multi30k $source_language-$target_language, $vocabulary pieces, $parameters parameters, 4+4 layers," \
+        "$train_updates updates of at most $tokens tokens, Adam, lr $1, linear warm-up of" \
+        "$((train_updates / 6)) and linear decay, dropout 0.1, label smoothing 0.1, last checkpoint, beam 5"
+}
