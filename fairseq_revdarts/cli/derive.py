@@ -75,10 +75,13 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
                 "--pooling must agree for an average"
             )
     means = {
-        side: np.mean([search.alphas[side] for search in searches], axis=0).tolist()
-        for side in CANDIDATES
+        name: {
+            side: np.mean([getattr(search, name)[side] for search in searches], axis=0).tolist()
+            for side in CANDIDATES
+        }
+        for name in ("alphas", "last_choices")
     }
-    return SavedSearch(first.pooling, means)
+    return SavedSearch(first.pooling, **means)
 
 
 def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
@@ -102,20 +105,40 @@ def report(search: SavedSearch, genotype: Genotype, args: argparse.Namespace) ->
             for node, row in rows_by_node(side, table).items():
                 print(line(node, family(chosen[node]), family_probabilities(side, row)))
         print()
-    print(f"{'node':13} leading operations and their probabilities (* chosen)")
+    print(
+        f"{'node':13} leading operations and their probabilities (* chosen); of a node with one "
+        "candidate left, the last two"
+    )
     for side, names in CANDIDATES.items():
-        rows: Dict[str, Row] = rows_by_node(side, search.alphas[side])
-        for node, row in rows.items():
-            print(line(node, chosen[node], dict(zip(names, softmax(row)))))
+        for node, row in last_probabilities(search, side).items():
+            print(line(node, chosen[node], dict(zip(names, row))))
     print()
     for side, share in shares_of_uniform(search).items():
-        candidates = len(CANDIDATES[side])
-        print(
-            f"{side}: entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of "
-            f"uniform; each of {candidates} candidates has {1 / candidates:.3f} if uniform"
-        )
+        print(f"{side}: {certainty(search, side, share)}")
     for warning in warnings(search, genotype):
         print(f"warning: {warning}")
+
+
+def last_probabilities(search: SavedSearch, side: str) -> Dict[str, Row]:
+    """Of each node, as long as two of its candidates competed."""
+    decided = rows_by_node(side, search.last_choices[side])
+    rows = rows_by_node(side, search.alphas[side])
+    return {node: decided[node] if any(decided[node]) else softmax(rows[node]) for node in rows}
+
+
+def certainty(search: SavedSearch, side: str, share: float) -> str:
+    """How sure the choices of one side are; `share` is its entropy as a share of uniform."""
+    candidates = len(CANDIDATES[side])
+    if share > 0:
+        return (
+            f"entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of uniform; "
+            f"each of {candidates} candidates has {1 / candidates:.3f} if uniform"
+        )
+    led = mean(map(max, last_probabilities(search, side).values()))
+    return (
+        "one candidate is left in each node; against the last of the others it had a probability "
+        f"of {led:.2f} (mean), 0.50 is a tie"
+    )
 
 
 def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:

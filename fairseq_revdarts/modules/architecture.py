@@ -47,6 +47,8 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_step", torch.zeros(()))
             #: True for the candidates that have not been eliminated.
             self.register_buffer(f"{side}_living", torch.ones(shape, dtype=torch.bool))
+            #: Probabilities of a node's last two candidates when one of them was eliminated.
+            self.register_buffer(f"{side}_last_choice", torch.zeros(shape))
         #: The candidates that the next calls evaluate, by side, if not all living ones.
         self.active: Dict[str, Living] = {}
         #: `living` by side, known on the CPU whatever the device; empty when it may have changed.
@@ -68,6 +70,8 @@ class Architecture(nn.Module):
         for side in CANDIDATES:
             everyone = torch.ones_like(getattr(self, f"{side}_living"))
             state_dict.setdefault(f"{name}.{side}_living", everyone)
+            nothing = torch.zeros_like(getattr(self, f"{side}_last_choice"))
+            state_dict.setdefault(f"{name}.{side}_last_choice", nothing)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -110,6 +114,7 @@ class Architecture(nn.Module):
         self._living.clear()
         for side in CANDIDATES:
             getattr(self, f"{side}_living").fill_(True)
+            getattr(self, f"{side}_last_choice").zero_()
             for state in self.adam_state(side).values():
                 state.zero_()
 
@@ -134,10 +139,18 @@ class Architecture(nn.Module):
         Raises:
             ValueError: it is the last one of its node
         """
-        if self.living(side)[layer][split] == (candidate,):
+        living = self.living(side)[layer][split]
+        if living == (candidate,):
             raise ValueError(f"{side}: the last candidate of a node cannot be eliminated")
+        if len(living) == 2:
+            last = self.probabilities(side)[layer, split].detach()
+            getattr(self, f"{side}_last_choice")[layer, split] = last
         getattr(self, f"{side}_living")[layer, split, candidate] = False
         self._living.clear()
+
+    def last_choices(self) -> Dict[str, Table]:
+        """By side, the probabilities of each node's last two candidates; 0 while more live."""
+        return {side: getattr(self, f"{side}_last_choice").tolist() for side in CANDIDATES}
 
     @contextmanager
     def restricted_to(self, active: Dict[str, Living]) -> Iterator[None]:

@@ -40,10 +40,18 @@ def load_checkpoint(path: str) -> Any:
 
 @dataclass(frozen=True)
 class SavedSearch:
-    """A search's alpha, by side, minus infinity for eliminated candidates; and its pooling."""
+    """What a search's checkpoint says of its choices.
+
+    Args:
+        pooling: "max" or "avg"
+        alphas: by side, minus infinity for eliminated candidates
+        last_choices: by side, the probabilities of each node's last two candidates, 0 for nodes
+            that still choose
+    """
 
     pooling: str
     alphas: Dict[str, Table]
+    last_choices: Dict[str, Table]
 
     def shapes(self) -> List[Tuple[int, ...]]:
         """(s, searched splits, candidates) of each side."""
@@ -69,10 +77,13 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
         weights = checkpoint["model"]
         alphas = {side: weights[f"architecture.{side}"] for side in CANDIDATES}
         broken = non_finite_nodes({side: alpha.tolist() for side, alpha in alphas.items()})
+        last_choices = {}
         for side, alpha in alphas.items():
             living = weights.get(f"architecture.{side}_living", torch.tensor(True))
             alphas[side] = alpha.masked_fill(~living, -math.inf).tolist()
-        search = SavedSearch(str(checkpoint["cfg"]["model"]["pooling"]), alphas)
+            none = torch.zeros_like(alpha)
+            last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
+        search = SavedSearch(str(checkpoint["cfg"]["model"]["pooling"]), alphas, last_choices)
         derive_genotype(alphas, search.pooling)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(

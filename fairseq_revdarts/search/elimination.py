@@ -8,16 +8,21 @@ are decided step by step while a node still chooses (as in SGAS, Li et al. 2020)
 supernet is the derived network: there is no step of discretization to lose by.
 """
 
+import logging
 import math
 import random
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from fairseq.criterions import FairseqCriterion
 
+from ..derivation import rows_by_node
 from ..modules.mixture import Living
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
+from .processes import is_master
 from .strategy import ALL_LIVING, Active, Strategy
+
+logger = logging.getLogger(__name__)
 
 #: An update evaluates at least so many candidates of a node, if so many live.
 LEAST_ACTIVE = 2
@@ -49,6 +54,7 @@ class Elimination(Strategy):
     def after_update(self, update: int) -> None:
         """Eliminate the candidates with the smallest alpha of each node that has too many."""
         architecture = self.model.architecture
+        undecided = not self._decided()
         for side, alpha in architecture.tables().items():
             count = self.living_after(update, len(CANDIDATES[side]))
             for i, layer in enumerate(architecture.living(side)):
@@ -56,6 +62,8 @@ class Elimination(Strategy):
                     ranked = sorted(living, key=alpha[i][k].__getitem__)
                     for candidate in ranked[: max(0, len(living) - count)]:
                         architecture.eliminate(side, i, k, candidate)
+        if undecided and self._decided() and is_master():
+            self._report_choices(update)
 
     def living_after(self, update: int, candidates: int) -> int:
         """How many of a node's candidates live after an update."""
@@ -73,6 +81,13 @@ class Elimination(Strategy):
     def alpha_defaults(self) -> Tuple[float, float]:
         """A learning rate that depends on the length of the search, and no weight decay."""
         return ALPHA_TRAVEL / self.cfg.max_update, 0.0
+
+    def _report_choices(self, update: int) -> None:
+        logger.info(f"update {update}: one candidate is left in each node")
+        for side, table in self.model.architecture.last_choices().items():
+            for node, row in rows_by_node(side, table).items():
+                (p, name), (_, other), *_ = sorted(zip(row, CANDIDATES[side]), reverse=True)
+                logger.info(f"{node}: {name}, with a probability of {p:.2f} against {other}")
 
     def _part(self, living: int) -> int:
         return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))

@@ -176,7 +176,7 @@ def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
     module.data_position.copy_(torch.tensor([4, 2]))
     other = restored(module, seed=1)
     assert same_state(module, other)
-    names = ("step", "exp_avg", "exp_avg_sq", "living")
+    names = ("step", "exp_avg", "exp_avg_sq", "living", "last_choice")
     assert set(other.state_dict()) == {
         "data_position",
         "stable_updates",

@@ -1,5 +1,7 @@
 """Elimination: the schedule, the subsets, and searches through fairseq's commands."""
 
+import logging
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -104,6 +106,19 @@ def test_the_smallest_alpha_goes_first():
         assert len(living) == rule.living_after(700, 13) < 13
 
 
+def test_the_log_says_how_sure_each_last_choice_was(caplog):
+    model = build_model()
+    rule, alpha = elimination(model), model.architecture.encoder
+    with caplog.at_level(logging.INFO):
+        for update in range(500, 1001):
+            rule.after_update(update)
+            alpha += 1e-3 * torch.randn(alpha.shape)  # what happens later does not count
+    heading, *lines = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"update \d+: one candidate is left in each node", heading)
+    assert len(lines) == sum(table[..., 0].numel() for table in model.architecture.alphas())
+    assert all(re.search(r": \w+, with a probability of 0\.5\d against \w+$", x) for x in lines)
+
+
 # ------------------------------------------------------------------------------- searches
 
 
@@ -128,8 +143,11 @@ def test_one_candidate_is_left_and_it_is_the_genotype(eliminated, tmp_path):
     for living in living_of(eliminated / "checkpoint_last.pt").values():
         assert (living.sum(-1) == 1).all()
     genotype = (eliminated / "genotype.json").read_text()
-    run("revdarts-derive", eliminated, "-o", tmp_path / "derived.json")
+    report = run("revdarts-derive", eliminated, "-o", tmp_path / "derived.json")
     assert (tmp_path / "derived.json").read_text() == genotype
+    for node, name in operations_by_node(load_genotype(genotype)).items():
+        p, other = re.search(rf"^{node} +{name}\* +(0\.\d+) +\w+ +(0\.\d+)", report, re.M).groups()
+        assert 0.5 <= float(p) < 1 and float(p) + float(other) == pytest.approx(1, abs=0.002)
     *_, last = read_log(eliminated / "search.jsonl")
     for node, name in operations_by_node(load_genotype(genotype)).items():
         row = last["probabilities"][node]
