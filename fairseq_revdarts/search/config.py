@@ -156,10 +156,11 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
     parse_betas(cfg.alpha_betas)
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)
-    if str(cfg.search_strategy) == "sampling" and cfg.stop_when_stable:
+    if str(cfg.search_strategy) != "darts" and cfg.stop_when_stable:
         raise ValueError(
-            f"--stop-when-stable {cfg.stop_when_stable}: not with --search-strategy sampling, "
-            "whose genotype is chosen at each checkpoint"
+            f"--stop-when-stable {cfg.stop_when_stable}: not with --search-strategy "
+            f"{cfg.search_strategy}; sampling chooses its genotype at each checkpoint, and "
+            "elimination decides by its schedule, --elimination-share"
         )
     for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)

@@ -244,6 +244,7 @@ UNUSED = "use --backprop reconstruct, --ddp-backend legacy_ddp or --find-unused-
         ("--ddp-backend=fully_sharded", "--ddp-backend fully_sharded: a search takes"),
         ("--search-strategy=sampling --backprop=store --distributed-world-size=2", UNUSED),
         ("--search-strategy=sampling --stop-when-stable=1", "not with --search-strategy sampling"),
+        ("--search-strategy=elimination --stop-when-stable=1", "decides by its schedule"),
         ("--hidden-size=56", "--hidden-size 56: not a positive multiple of the 3 decoder splits"),
         ("--encoder-layers=3", "--encoder-layers 3: not a positive multiple of 2 (--cell-layers)"),
         ("--arch=transformer", "--task bilevel_search needs --arch revdarts_transformer"),
