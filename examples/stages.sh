@@ -7,8 +7,8 @@
 # search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU). It may
 # set stages (how many there are, to number them), own_line (--own-line: a title ends its line at
 # once), launch (what runs fairseq-train), baseline_heads, baseline_width (of embeddings) and
-# baseline_flags of the networks that the one found is compared with, and WORKERS (of
-# fairseq-preprocess).
+# baseline_flags of the networks that the one found is compared with, WORKERS (of
+# fairseq-preprocess), and SEED (of the search and of all trainings).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
@@ -70,7 +70,7 @@ train() { # FOLDER UPDATES FLAGS...
         --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt \
         --share-all-embeddings --max-update "$updates" --required-batch-size-multiple 1 \
         --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
-        --log-format simple --log-interval 10 --seed 1 "$@"
+        --log-format simple --log-interval 10 --seed "${SEED:-1}" "$@"
 }
 
 search() {

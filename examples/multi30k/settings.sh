@@ -45,7 +45,7 @@ source "$here/../stages.sh"
 vocabulary=${VOCABULARY:-6000}
 architecture="--arch revdarts_transformer_tiny --embed-dim 128 --hidden-size 240 --ffn-embed-dim 480"
 search_updates=${SEARCH_UPDATES:-500}
-search_flags="--max-tokens 2000 --lr 2e-3 --warmup-updates 200 --clip-norm 1 --alpha-lr 0.01"
+search_flags="--search-strategy elimination --max-tokens 2000 --lr 2e-3 --warmup-updates 200 --clip-norm 1"
 train_updates=${TRAIN_UPDATES:-1500}
 train_flags="--encoder-layers 4 --decoder-layers 4 --max-tokens 2500 --lr 4e-3 --warmup-updates 400
     --clip-norm 1 --dropout 0.1"

@@ -17,8 +17,8 @@ source "$here/../stages.sh"
 work=${WORK:-$here/work/$language}
 source_language=en target_language=$language vocabulary=250
 architecture="--arch revdarts_transformer_tiny"
-search_updates=${SEARCH_UPDATES:-300}
-search_flags="--max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1 --alpha-lr 0.01"
+search_updates=${SEARCH_UPDATES:-600}
+search_flags="--search-strategy elimination --max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1"
 train_updates=${TRAIN_UPDATES:-1000}
 train_flags="--max-tokens 2500 --lr 5e-3 --warmup-updates 200 --clip-norm 1 --dropout 0.1"
 baseline_layers=2 baseline_width=64

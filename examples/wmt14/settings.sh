@@ -8,7 +8,8 @@
 #   SEARCH_UPDATES TRAIN_UPDATES SAVE_INTERVAL      updates; updates between checkpoints
 #   NETWORK              what is trained: found, random:SEED, transformer, evolved_transformer
 #   GENOTYPE             of NETWORK=found, if it is not the one that derive.sh wrote
-#   ARCHITECTURE         flags of another size; FLAGS: further flags of fairseq-train, such as --fp16
+#   ARCHITECTURE         flags of another size; FLAGS: further flags of fairseq-train, such as --fp16, or
+#                        --search-strategy darts for the search of the paper
 #   VOCABULARY WORKERS   joint sentencepiece model; processes of fairseq-preprocess
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,10 +50,10 @@ update_freq=$(((gpus_of_paper * 5000 + processes * max_tokens - 1) / (processes 
 search_updates=${SEARCH_UPDATES:-30000}
 train_updates=${TRAIN_UPDATES:-100000}
 averaged=5
-search_flags="--max-tokens $max_tokens --update-freq $update_freq --lr $learning_rate
+train_flags="--max-tokens $max_tokens --update-freq $update_freq --lr $learning_rate
     --warmup-updates 10000 --save-interval-updates ${SAVE_INTERVAL:-1000}
     --keep-interval-updates $averaged --log-interval 100 ${FLAGS:-}"
-train_flags=$search_flags
+search_flags="--search-strategy elimination $train_flags"
 baseline_layers=6 baseline_heads=8 baseline_flags=""
 [ "$size" = base ] || baseline_heads=16 baseline_flags="--dropout 0.3" # Vaswani et al. 2017, table 3
 

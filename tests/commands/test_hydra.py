@@ -20,7 +20,7 @@ OVERRIDES = [
     "model.hidden_size=48",
     "model.ffn_embed_dim=32",
 ]
-SEARCH_OVERRIDES = ["task.alpha_lr=0.05", "task.drift_interval=2"]
+SEARCH_OVERRIDES = ["task.search_strategy=darts", "task.alpha_lr=0.05", "task.drift_interval=2"]
 
 
 def hydra_train(name, data, folder, *overrides, updates, **more):
@@ -52,7 +52,7 @@ def test_half_precision_and_the_end_of_a_stable_search(data, tmp_path):
     """--bf16 on the command line wants a TPU on a CPU; from YAML it does not."""
     output = hydra_train(
         *("search", data, tmp_path / "search", "common.bf16=true", "model.backprop=checkpoint"),
-        *("task.alpha_lr=1e-9", "task.stop_when_stable=2"),
+        *("task.search_strategy=darts", "task.alpha_lr=1e-9", "task.stop_when_stable=2"),
         updates=9,
     )
     assert "stable for 2 updates, --stop-when-stable is 2" in output
