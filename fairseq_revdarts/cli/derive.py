@@ -86,7 +86,8 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
 
 def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
     """A node's leading names with their probabilities; * marks the chosen one."""
-    leading = sorted(probabilities, key=probabilities.get, reverse=True)[:SHOWN]
+    living = [name for name, p in probabilities.items() if p > 0]
+    leading = sorted(living, key=probabilities.get, reverse=True)[:SHOWN]
     if winner not in leading:
         leading.append(winner)
     cells = [

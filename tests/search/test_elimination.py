@@ -146,7 +146,7 @@ def test_one_candidate_is_left_and_it_is_the_genotype(eliminated, tmp_path):
     report = run("revdarts-derive", eliminated, "-o", tmp_path / "derived.json")
     assert (tmp_path / "derived.json").read_text() == genotype
     for node, name in operations_by_node(load_genotype(genotype)).items():
-        p, other = re.search(rf"^{node} +{name}\* +(0\.\d+) +\w+ +(0\.\d+)", report, re.M).groups()
+        p, other = re.search(rf"^{node} +{name}\* +(0\.\d+) +\w+ +(0\.\d+)$", report, re.M).groups()
         assert 0.5 <= float(p) < 1 and float(p) + float(other) == pytest.approx(1, abs=0.002)
     *_, last = read_log(eliminated / "search.jsonl")
     for node, name in operations_by_node(load_genotype(genotype)).items():
