@@ -12,7 +12,7 @@ from typing import Iterator, Tuple
 
 import torch
 from fairseq.data import Dictionary
-from parameters import count_parameters
+from parameters import parameters_in
 
 from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
@@ -66,7 +66,7 @@ def genotype_flags(
 
 def number_of_parameters(text: str) -> int:
     """A number, or that of the model in a checkpoint."""
-    return int(text) if text.isdigit() else count_parameters(text)
+    return int(text) if text.isdigit() else parameters_in(text)
 
 
 def main() -> None:

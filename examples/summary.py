@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List
 
-from parameters import count_parameters
+from parameters import parameters_in
 from sacrebleu.metrics import BLEU, CHRF
 from score import count_exact, read_translations
 
@@ -59,7 +59,7 @@ def result_of(work: Path, folder: str, references: Path, bleu: BLEU) -> Result:
     hypotheses, lines = read_translations(work / f"{folder}.generated", references)
     return Result(
         NETWORKS[folder],
-        count_parameters(str(work / folder / "checkpoint_last.pt")),
+        parameters_in(str(work / folder / "checkpoint_last.pt")),
         bleu.corpus_score(hypotheses, [lines]).score,
         CHRF().corpus_score(hypotheses, [lines]).score,
         100 * count_exact(hypotheses, lines) / len(lines),

@@ -4,6 +4,7 @@ A table holds a number for each candidate operation of each searched node of one
 each layer of the cell, in it a list for each searched split, in it a number for each candidate.
 """
 
+import heapq
 import math
 from typing import Dict, List, Mapping, Sequence, Tuple
 
@@ -127,3 +128,54 @@ def derive_genotype(
         side: derive_cell(side, alphas[side], exclude, by_family) for side in CANDIDATES
     }
     return Genotype(pooling=pooling, **cells)
+
+
+def most_probable(
+    alphas: Mapping[str, Table], pooling: str, count: int, exclude: Sequence[str] = ()
+) -> List[Tuple[float, Genotype]]:
+    """The `count` genotypes of largest joint probability, which is the product over the nodes.
+
+    Args:
+        alphas: of "encoder" and "decoder"
+        pooling: "max" or "avg"
+        count: how many; there are fewer if the others have a probability of 0
+        exclude: operations that are not taken
+
+    Returns:
+        each with its probability, the largest first
+    """
+    ranked = [
+        sorted(
+            ((p, name) for p, name in zip(softmax(row), CANDIDATES[side]) if p > 0),
+            key=lambda choice: -choice[0],
+        )
+        for side in CANDIDATES
+        for layer in mask_excluded(side, alphas[side], exclude)
+        for row in layer
+    ]
+
+    def probability(places: Tuple[int, ...]) -> float:
+        return math.prod(choices[place][0] for choices, place in zip(ranked, places))
+
+    def genotype(places: Tuple[int, ...]) -> Genotype:
+        names = iter(choices[place][1] for choices, place in zip(ranked, places))
+        cells: Dict[str, Tuple] = {
+            side: tuple(
+                (*(next(names) for _ in layer), *FIXED_LAST_OPERATION[side])
+                for layer in alphas[side]
+            )
+            for side in CANDIDATES
+        }
+        return Genotype(pooling=pooling, **cells)
+
+    found, best = [], (0,) * len(ranked)
+    open_ones, seen = [(-probability(best), best)], {best}
+    while open_ones and len(found) < count:
+        negative, places = heapq.heappop(open_ones)
+        found.append((-negative, genotype(places)))
+        for node, choices in enumerate(ranked):  # the next one differs from one found in one node
+            following = (*places[:node], places[node] + 1, *places[node + 1 :])
+            if following[node] < len(choices) and following not in seen:
+                seen.add(following)
+                heapq.heappush(open_ones, (-probability(following), following))
+    return found

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 from statistics import mean
@@ -15,12 +16,16 @@ from ..derivation import (
     entropy,
     family_probabilities,
     mask_excluded,
+    most_probable,
     rows_by_node,
     softmax,
 )
 from ..genotype import Genotype, operations_by_node
-from ..search.checkpoint import SavedSearch, load_search
+from ..search.checkpoint import SavedSearch, load_checkpoint, load_search
+from ..search.derived_weights import derived_checkpoint, derived_weights
 from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
+from ..utils.interruption import save
+from ..utils.parameters import count_parameters
 from .user_dir import add_user_dir
 
 SHOWN = 3
@@ -56,8 +61,29 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         action="store_true",
         help="take the most probable family of operations, and its most probable operation",
     )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=1,
+        metavar="K",
+        help="also write the next ones of the K most probable genotypes, to files named like the "
+        "output with -2, -3, ... (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="also write the network with the weights that it has in the search, a checkpoint for "
+        "fairseq-generate or --finetune-from-model (default: none)",
+    )
     add_user_dir(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.top < 1:
+        parser.error(f"--top {args.top}: at least 1 is needed")
+    if args.top > 1 and args.by_family:
+        parser.error("--top: not with --by-family, which ranks families and not genotypes")
+    if args.weights and len(args.checkpoints) > 1:
+        parser.error("--weights: the weights are those of one checkpoint; name no other one")
+    return args
 
 
 def checkpoint_in(path: str) -> str:
@@ -169,18 +195,54 @@ def warnings(search: SavedSearch, genotype: Genotype) -> Iterator[str]:
         )
 
 
+def derive(search: SavedSearch, args: argparse.Namespace) -> List[Genotype]:
+    """The genotypes that were asked for, the first choice first."""
+    if args.top == 1:
+        return [derive_genotype(search.alphas, search.pooling, args.exclude, args.by_family)]
+    ranked = most_probable(search.alphas, search.pooling, args.top, args.exclude)
+    return [genotype for _, genotype in ranked]
+
+
+def numbered(path: str, number: int) -> str:
+    """`path` for the first genotype, then with -2, -3, ... at the end of its name."""
+    stem, ending = os.path.splitext(path)
+    return path if number == 1 else f"{stem}-{number}{ending}"
+
+
+def probability(search: SavedSearch, genotype: Genotype) -> float:
+    """The product over the nodes of the probability of the genotype's operation."""
+    chosen = operations_by_node(genotype)
+    return math.prod(
+        softmax(row)[names.index(chosen[node])]
+        for side, names in CANDIDATES.items()
+        for node, row in rows_by_node(side, search.alphas[side]).items()
+    )
+
+
 def main(arguments: Optional[List[str]] = None) -> None:
     """Entry point."""
     args = parse_arguments(arguments)
     paths = [checkpoint_in(path) for path in args.checkpoints]
     try:
         search = average([load_search(path) for path in paths], paths)
-        genotype = derive_genotype(search.alphas, search.pooling, args.exclude, args.by_family)
-        genotype.save(args.output)
+        genotypes = derive(search, args)
+        files = [numbered(args.output, number) for number in range(1, len(genotypes) + 1)]
+        for genotype, file in zip(genotypes, files):
+            genotype.save(file)
+        supernet = load_checkpoint(paths[0])
+        if args.weights:
+            save(derived_checkpoint(supernet, genotypes[0]), args.weights)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
-    report(search, genotype, args)
-    print(f"genotype written to {args.output}")
+    report(search, genotypes[0], args)
+    for genotype, file in zip(genotypes, files):
+        size = count_parameters(derived_weights(supernet["model"], genotype))
+        share = probability(search, genotype)
+        print(f"genotype written to {file}: {size:,} parameters, probability {share:.3g}")
+    if len(genotypes) < args.top:
+        print(f"--top {args.top}: there are no more; the search has eliminated all others")
+    if args.weights:
+        print(f"network written to {args.weights}")
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ _save_in_fairseq, _copy_in_fairseq = checkpoint_utils.torch_persistent_save, Pat
 
 def prepare_for_interruption() -> None:
     """Let fairseq write each checkpoint next to the one that it replaces, and explain SIGTERM."""
-    checkpoint_utils.torch_persistent_save = _save
+    checkpoint_utils.torch_persistent_save = save
     PathManager.copy = staticmethod(_copy)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
 
 
-def _save(obj: Any, filename: str, async_write: bool = False) -> None:
+def save(obj: Any, filename: str, async_write: bool = False) -> None:
     """As fairseq's torch_persistent_save. Raises an OSError that names the file."""
     if async_write or not PathManager.supports_rename(filename):
         _save_in_fairseq(obj, filename, async_write)

@@ -100,6 +100,60 @@ def test_the_output_is_genotype_json_unless_said_otherwise(folder, capsys):
     assert sorted(os.listdir(folder)) == ["checkpoint.pt", "genotype.json"]
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.integers(2, 30))
+def test_the_top_genotypes_are_the_most_probable_ones(tmp_path_factory, seed, count):
+    folder = tmp_path_factory.mktemp("top")
+    alpha = random_alpha(seed, 1, 2, 1)
+    checkpoint, output = save(folder / "one.pt", search(alpha)), folder / "one.json"
+    main([checkpoint, "-o", str(output), "--top", str(count)])
+    assert len(list(folder.glob("*.json"))) == count
+    logs = {side: alpha[side].log_softmax(-1)[0] for side in CANDIDATES}
+    all_sums = sum(
+        row.reshape([-1 if k == place else 1 for k in range(3)])
+        for place, row in enumerate([*logs["encoder"], *logs["decoder"]])
+    )
+    found = []
+    for number in range(1, count + 1):
+        path = output if number == 1 else folder / f"one-{number}.json"
+        genotype = load_genotype(str(path))
+        found.append(
+            sum(
+                float(row[CANDIDATES[side].index(name)])
+                for side in CANDIDATES
+                for row, name in zip(logs[side], getattr(genotype, side)[0])
+            )
+        )
+    best_sums = all_sums.flatten().topk(count).values
+    torch.testing.assert_close(torch.tensor(found), best_sums)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--top=0"], "--top 0: at least 1"),
+        (["--top=2", "--by-family"], "--top: not with --by-family"),
+        (["other.pt", "--weights=network.pt"], "--weights: the weights are those of one"),
+    ],
+)
+def test_flags_that_do_not_fit(folder, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        main([save("checkpoint.pt", search()), *flags])
+    assert message in capsys.readouterr().err
+    assert (folder / "genotype.json").read_text() == OLD
+
+
+def test_there_are_no_more_than_the_search_has_left(folder, capsys):
+    content = search()
+    for side in CANDIDATES:
+        living = torch.zeros_like(content["model"][f"architecture.{side}"], dtype=torch.bool)
+        living[..., 2] = True
+        content["model"][f"architecture.{side}_living"] = living
+    main([save("checkpoint.pt", content), "--top=3"])
+    assert sorted(os.listdir(folder)) == ["checkpoint.pt", "genotype.json"]
+    assert "--top 3: there are no more" in capsys.readouterr().out
+
+
 def test_alpha_is_averaged_over_checkpoints(folder):
     alphas = [random_alpha(seed) for seed in range(3)]
     for index, alpha in enumerate(alphas):  # each has a favourite of its own, and the same second

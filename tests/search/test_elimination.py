@@ -11,7 +11,17 @@ from helpers import build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interrupt import same, state
-from running import GENERATE, SEARCH, hypotheses, load, read_log, run, train, train_in_process
+from running import (
+    GENERATE,
+    RETRAIN,
+    SEARCH,
+    hypotheses,
+    load,
+    read_log,
+    run,
+    train,
+    train_in_process,
+)
 
 from fairseq_revdarts.genotype import load_genotype, operations_by_node
 from fairseq_revdarts.search.elimination import Elimination
@@ -198,6 +208,22 @@ def test_a_new_schedule_begins_with_all_candidates(data, eliminated, tmp_path, f
 def test_a_checkpoint_between_two_eliminations_translates(data, eliminated):
     command = ("fairseq-generate", data, "--path", checkpoint(eliminated, 5), "--beam=2", *GENERATE)
     assert len(hypotheses(run(*command))) == 13
+
+
+def test_the_network_that_is_left_can_be_used_at_once(data, eliminated, tmp_path):
+    network, last = tmp_path / "network.pt", eliminated / "checkpoint_last.pt"
+    run("revdarts-derive", eliminated, "-o", tmp_path / "genotype.json", "--weights", network)
+    ours, theirs = (
+        run("fairseq-generate", data, "--path", path, "--beam=2", *GENERATE)
+        for path in (network, last)
+    )
+    assert hypotheses(ours) == hypotheses(theirs)
+    assert network.stat().st_size < 0.5 * last.stat().st_size
+    more = [*RETRAIN, f"--genotype={tmp_path / 'genotype.json'}", "--max-epoch=1", "--lr=1e-9"]
+    train_in_process(data, tmp_path / "tuned", *more, f"--finetune-from-model={network}", updates=2)
+    before, after = (load(p)["model"] for p in (network, tmp_path / "tuned/checkpoint_last.pt"))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
 @pytest.mark.parametrize("backprop", ["store", "checkpoint"])
