@@ -2,23 +2,17 @@
 
 import os
 import pickle
-import sys
 import zipfile
 
 import pytest
 import torch
 from fairseq_cli.generate import cli_main as fairseq_generate
 from fairseq_cli.preprocess import cli_main as fairseq_preprocess
-from running import GENERATE, RETRAIN, SEARCH, load, train, train_in_process
+from running import GENERATE, RETRAIN, SEARCH, in_process, load, train, train_in_process
 
 from fairseq_revdarts.cli.derive import main as derive
 
 SHIPPED = "--genotype=multi30k_en_de"
-
-
-def in_process(monkeypatch, command, *words):
-    monkeypatch.setattr(sys, "argv", [str(word) for word in ("command", *words)])
-    command()
 
 
 # ------------------------------------------------------------------------------- checkpoints
