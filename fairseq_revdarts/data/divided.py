@@ -1,5 +1,6 @@
 """The division of the training pairs between theta and alpha, and alpha's batches."""
 
+import hashlib
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -30,15 +31,17 @@ class Share(BaseWrapperDataset):
 def divide(dataset: FairseqDataset, alpha_split: float, seed: int) -> Tuple[Share, Share]:
     """Divide training pairs at random into theta's share and alpha's.
 
-    The division depends on nothing but `seed` and the number of pairs.
+    All repeats of a pair come into the same share. The division depends on nothing but `seed` and
+    the pairs; if there are no repeats, on nothing but their number. Every pair is read once, which
+    takes about 15 us, and about 50 bytes of memory for the time being.
 
     Args:
-        dataset: all training pairs
+        dataset: all training pairs, as fairseq's LanguagePairDataset
         alpha_split: alpha's share of them, between 0 and 1
         seed: of the division
 
     Raises:
-        ValueError: one of the shares is empty
+        ValueError: one of the shares is empty, or all pairs are equal
     """
     pairs = len(dataset)
     for_alpha = round(alpha_split * pairs)
@@ -47,10 +50,65 @@ def divide(dataset: FairseqDataset, alpha_split: float, seed: int) -> Tuple[Shar
             f"--alpha-split {alpha_split}: of {pairs} training pairs it leaves "
             f"{pairs - for_alpha} to theta and {for_alpha} to alpha; both need at least one"
         )
-    members = np.zeros(pairs, dtype=bool)
     with data_utils.numpy_seed(seed):
-        members[np.random.permutation(pairs)[:for_alpha]] = True
+        order = np.random.permutation(pairs)
+    # Groups of equal pairs, numbered by their first place in the random order.
+    _, first, group, sizes = np.unique(
+        fingerprints(dataset)[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    by_place = np.argsort(first)
+    taken = np.empty(len(sizes), dtype=bool)
+    taken[by_place] = choose_groups(sizes[by_place], for_alpha)
+    if taken.all() or not taken.any():
+        raise ValueError(
+            f"--alpha-split {alpha_split}: all {pairs} training pairs are equal; theta and alpha "
+            "need at least one of their own"
+        )
+    members = np.empty(pairs, dtype=bool)
+    members[order] = taken[group]
     return Share(dataset, ~members), Share(dataset, members)
+
+
+def fingerprints(dataset: FairseqDataset) -> np.ndarray:
+    """(len(dataset),), 64 bits for each pair: equal if the pairs are, and as good as never else."""
+    if getattr(dataset, "supports_prefetch", False):  # --dataset-impl cached: not read otherwise
+        dataset.prefetch(range(len(dataset)))
+
+    def fingerprint(pair: Dict[str, Tensor]) -> int:
+        source, target = (pair[side].numpy().tobytes() for side in ("source", "target"))
+        content = len(source).to_bytes(8, "little") + source + target
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+    pairs = (fingerprint(dataset[index]) for index in range(len(dataset)))
+    return np.fromiter(pairs, dtype=np.uint64, count=len(dataset))
+
+
+def choose_groups(sizes: np.ndarray, pairs: int) -> np.ndarray:
+    """Choose groups, the first ones if they fit, that hold about `pairs` pairs together.
+
+    Never none and never all, if there are several groups. Otherwise the number of pairs is missed
+    by at most half of the smallest group that is left.
+
+    Args:
+        sizes: (groups,), pairs in each
+        pairs: from 1 to all but 1
+
+    Returns:
+        (groups,), True for those that are chosen
+    """
+    taken = np.cumsum(sizes) <= pairs
+    free = pairs - sizes[taken].sum()
+    for group in np.flatnonzero(~taken & (sizes <= free)):
+        if sizes[group] <= free:
+            taken[group], free = True, free - sizes[group]
+        if not free:
+            break
+    rest = np.flatnonzero(~taken)
+    smallest = rest[np.argmin(sizes[rest])]
+    nearer = sizes[smallest] - free < free
+    if (nearer and len(rest) > 1) or not taken.any():
+        taken[smallest] = True
+    return taken
 
 
 class AlphaBatches:

@@ -34,11 +34,12 @@ def test_the_average_of_a_derived_network(data, tmp_path, monkeypatch, capsys, p
             continue  # fairseq averages embeddings that are shared once for each of their names
         expected = decay * averages[1][name] + (1 - decay) * saved[2]["model"][name]
         torch.testing.assert_close(value, expected)
-    save_ema_as_checkpoint(straight / "checkpoint_last.pt", tmp_path / "average.pt")
-    (model,), _, _ = load_model_ensemble_and_task([str(tmp_path / "average.pt")])
+    average = str(tmp_path / "average.pt")
+    save_ema_as_checkpoint(straight / "checkpoint_last.pt", average)
+    (model,), _, _ = load_model_ensemble_and_task([average])
     for name, value in model.state_dict().items():
         assert torch.equal(value, averages[2][name])
-    words = ["--path", tmp_path / "average.pt", "--beam=2", "--max-len-b=9", *GENERATE]
+    words = ["--path", average, "--beam=2", "--max-len-b=9", *GENERATE]
     in_process(monkeypatch, fairseq_generate, data, *words)
     assert len(hypotheses(capsys.readouterr().out)) == TEST_SENTENCES
 

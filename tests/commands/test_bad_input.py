@@ -158,7 +158,7 @@ def test_an_enormous_sentence(raw, corpus, tmp_path, caplog, flags, message):
 
 
 def test_enormous_sentences_alone(raw, corpus, tmp_path):
-    data = corpus(*([lines[0]] * 4 for lines in enormous(raw, 0)))
+    data = corpus(*([f"{lines[0]} {line}" for line in lines[1:]] for lines in enormous(raw, 4)))
     with pytest.raises(
         ValueError, match=r"all 2 training pairs of alpha are too long: raise --max"
     ):

@@ -1,12 +1,16 @@
 """The division of the training pairs, and alpha's batches from any point on."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from fairseq.data import Dictionary, LanguagePairDataset, ListDataset, data_utils
 from fairseq.data.iterators import EpochBatchIterator
-from hypothesis import example, given, settings
+from fairseq.tasks.translation import load_langpair_dataset
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from running import run
 
 from fairseq_revdarts.data.divided import AlphaBatches, Share, divide
 
@@ -15,8 +19,14 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def numbered(pairs):
-    """A dataset of as many examples."""
-    return ListDataset(list(range(pairs)))
+    """A dataset of as many pairs, all of them different."""
+    return repeating(range(pairs))
+
+
+def repeating(numbers):
+    """A dataset of pairs that are equal where their numbers are; each number's halves swap."""
+    halves = [torch.tensor([number // 2, number % 2 * 9]) for number in numbers]
+    return ListDataset([{"source": half[:1], "target": half[1:]} for half in halves])
 
 
 def translations(pairs, shuffle=False):
@@ -80,7 +90,7 @@ def test_the_shares_are_disjoint_complete_and_as_large_as_asked(pairs, alpha_spl
 
 @moderate
 @given(st.integers(2, 300), seeds, seeds)
-def test_the_division_depends_on_the_seed_and_the_number_of_pairs_alone(pairs, seed, state):
+def test_the_division_depends_on_the_seed_and_the_pairs_alone(pairs, seed, state):
     first = divide(numbered(pairs), 0.5, seed)
     np.random.seed(state)
     again = divide(numbered(pairs), 0.5, seed)
@@ -114,6 +124,72 @@ def test_an_empty_share_is_an_error(pairs, alpha_split):
     )
     with pytest.raises(ValueError, match=expected):
         divide(numbered(pairs), alpha_split, seed=1)
+
+
+repeats = st.lists(st.integers(1, 6), min_size=2, max_size=60)
+
+
+@moderate
+@given(repeats, st.floats(0.1, 0.9), seeds, st.randoms(use_true_random=False))
+@example([1, 50], 0.5, 0, random.Random(0))
+@example([3, 3], 0.2, 0, random.Random(0))
+@example([16] * 8, 0.444, 1, random.Random(0))
+def test_all_repeats_of_a_pair_are_in_one_share(counts, alpha_split, seed, shuffler):
+    """And the shares are as large as asked, but for half of a pair's repeats."""
+    numbers = [number for number, count in enumerate(counts) for _ in range(count)]
+    shuffler.shuffle(numbers)
+    for_alpha = round(alpha_split * len(numbers))
+    assume(0 < for_alpha < len(numbers))
+    theta, alpha = divide(repeating(numbers), alpha_split, seed)
+    assert (theta.members != alpha.members).all()
+    of_theta, of_alpha = (set(np.array(numbers)[share.members]) for share in (theta, alpha))
+    assert of_theta and of_alpha and not of_theta & of_alpha
+    missing = for_alpha - alpha.members.sum()
+    smallest = min(counts[number] for number in of_theta)
+    least = len(of_alpha) == 1 and missing < 0
+    most = len(of_theta) == 1 and missing > 0
+    assert abs(missing) <= smallest / 2 or least or most
+
+
+def test_many_pairs_that_are_unique_fill_the_shares_exactly():
+    numbers = [*range(500), *[500] * 40, *[501] * 3]
+    for seed in range(20):
+        _, alpha = divide(repeating(numbers), 0.444, seed)
+        assert alpha.members.sum() == round(0.444 * len(numbers))
+
+
+def test_pairs_that_are_all_equal_cannot_be_divided():
+    with pytest.raises(ValueError, match=r"--alpha-split 0\.5: all 9 training pairs are equal"):
+        divide(repeating([7] * 9), 0.5, seed=1)
+
+
+@pytest.mark.parametrize("implementation", ["mmap", "cached"])
+def test_pairs_that_fairseq_repeats(raw, data, tmp_path, implementation):
+    """--upsample-primary, over two files of which the second repeats pairs of the first."""
+    for language in ("en", "fr"):
+        lines = (raw / f"pieces/train.{language}").read_text().splitlines(keepends=True)
+        (tmp_path / f"first.{language}").write_text("".join(lines[:40]))
+        (tmp_path / f"second.{language}").write_text("".join(lines[30:70]))
+    run(
+        *("fairseq-preprocess", "--source-lang=en", "--target-lang=fr", f"--destdir={tmp_path}"),
+        *("--joined-dictionary", f"--srcdict={data / 'dict.en.txt'}"),
+        *(f"--validpref={tmp_path}/first,{tmp_path}/second", f"--dataset-impl={implementation}"),
+    )
+    dictionary = Dictionary.load(str(data / "dict.en.txt"))
+    languages = ("en", dictionary, "fr", dictionary)
+    for times in (2, 16):
+        whole = load_langpair_dataset(
+            *(str(tmp_path), "valid", *languages, True, implementation, times, True, False, 99, 99)
+        )
+        theta, alpha = (
+            {
+                tuple(tuple(whole[index][side].tolist()) for side in ("source", "target"))
+                for index in np.flatnonzero(share.members)
+            }
+            for share in divide(whole, 0.4, seed=1)
+        )
+        assert len(whole) == 40 * times + 40
+        assert theta and alpha and not theta & alpha
 
 
 # ------------------------------------------------------------------------------- shares
