@@ -56,11 +56,16 @@ def batches_of(share, max_tokens=40):
     return share.batch_by_size(indices, max_tokens=max_tokens, required_batch_size_multiple=1)
 
 
-def iterator(share, num_shards=1, shard_id=0):
+def iterator(share, num_shards=1, shard_id=0, max_tokens=40):
     """Builds fairseq's iterator over a share."""
+    batches = batches_of(share, max_tokens)
     return lambda: EpochBatchIterator(
-        share, share.collater, batches_of(share), seed=3, num_shards=num_shards, shard_id=shard_id
+        share, share.collater, batches, seed=3, num_shards=num_shards, shard_id=shard_id
     )
+
+
+def pairs_in(batches):
+    return sum(len(batch["id"]) for batch in batches)
 
 
 def content(batches):
@@ -239,7 +244,7 @@ PER_EPOCH = len(batches_of(ALPHA_SHARE))
 
 
 def start():
-    return torch.tensor([1, 0])
+    return torch.tensor([1, 0, 0])
 
 
 def test_each_epoch_holds_every_batch_once_in_an_order_of_its_own():
@@ -252,18 +257,19 @@ def test_each_epoch_holds_every_batch_once_in_an_order_of_its_own():
     assert len(words) == ALPHA_SHARE.members.sum()
 
 
-def test_the_position_is_the_epoch_and_the_batches_taken_of_it():
+def test_the_position_is_the_epoch_and_the_batches_and_pairs_taken_of_it():
     position = start()
     batches = AlphaBatches(iterator(ALPHA_SHARE), position)
-    assert position.tolist() == [1, 0]
-    batches.take(2)
-    assert position.tolist() == [1, 2]
-    batches.take(PER_EPOCH - 3)
-    assert position.tolist() == [1, PER_EPOCH - 1]
-    batches.take(1)
-    assert position.tolist() == [2, 0]
-    batches.take(PER_EPOCH + 1)
-    assert position.tolist() == [3, 1]
+    assert position.tolist() == [1, 0, 0]
+    pairs = pairs_in(batches.take(2))
+    assert position.tolist() == [1, 2, pairs]
+    pairs += pairs_in(batches.take(PER_EPOCH - 3))
+    assert position.tolist() == [1, PER_EPOCH - 1, pairs]
+    pairs += pairs_in(batches.take(1))
+    assert position.tolist() == [2, 0, 0] and pairs == ALPHA_SHARE.members.sum()
+    batches.take(PER_EPOCH)
+    pairs = pairs_in(batches.take(1))
+    assert position.tolist() == [3, 1, pairs]
 
 
 @moderate
@@ -300,7 +306,39 @@ def test_two_processes_share_the_batches_between_them():
     alone = content(AlphaBatches(iterator(ALPHA_SHARE), start()).take(PER_EPOCH))
     assert taken[1][-1] is None
     assert sorted([*taken[0], *taken[1][:-1]]) == sorted(alone)
-    assert [position.tolist() for position in positions] == [[2, 0], [2, 0]]
+    assert [position.tolist() for position in positions] == [[2, 0, 0], [2, 0, 0]]
+
+
+@moderate
+@given(
+    st.integers(0, PER_EPOCH - 1),
+    st.sampled_from([12, 20, 40, 70, 400]),
+    st.sampled_from([(1, 0), (2, 0), (2, 1)]),
+)
+@example(PER_EPOCH - 1, 400, (1, 0))
+def test_with_batches_of_another_size_alpha_goes_on_after_as_many_pairs(taken, size, process):
+    """To less than a batch of each process; within it, none is taken twice or left out."""
+    number, rank = process
+    position = start()
+    AlphaBatches(iterator(ALPHA_SHARE, number), position).take(taken // number)
+    epoch, _, pairs = position.tolist()
+    resumed = AlphaBatches(iterator(ALPHA_SHARE, number, rank, max_tokens=size), position)
+    resumed.take(1)
+    *_, after = position.tolist()
+    if position[0] == epoch:
+        first = AlphaBatches(iterator(ALPHA_SHARE, number, max_tokens=size), start())
+        sizes = np.cumsum([pairs_in([batch]) for batch in first.take(int(position[1]))])
+        assert sizes[-1] == after > pairs and (len(sizes) == 1 or sizes[-2] >= pairs)
+        assert len(sizes) < 3 or sizes[-3] < pairs
+    else:
+        assert position[0] > epoch  # nearly all of it was taken, or it is one batch
+
+
+def test_a_position_without_pairs_of_an_older_checkpoint_counts_batches():
+    positions = [torch.tensor([2, 2, -1]), torch.tensor([2, PER_EPOCH + 9, -1])]
+    for position in positions:
+        AlphaBatches(iterator(ALPHA_SHARE), position).take(1)
+    assert [position[:2].tolist() for position in positions] == [[2, 3], [3, 1]]
 
 
 @moderate
@@ -309,7 +347,7 @@ def test_taking_batches_leaves_the_random_state_as_it_was(count, offset, seed):
     torch.manual_seed(seed)
     np.random.seed(seed)
     before = torch.get_rng_state()
-    AlphaBatches(iterator(ALPHA_SHARE), torch.tensor([2, offset])).take(count)
+    AlphaBatches(iterator(ALPHA_SHARE), torch.tensor([2, offset, -1])).take(count)
     assert torch.equal(torch.get_rng_state(), before)
     drawn = np.random.random()
     np.random.seed(seed)
