@@ -1,7 +1,6 @@
 """Reading a search's checkpoint."""
 
 import math
-import pickle
 import zipfile
 from dataclasses import dataclass
 from typing import Any, Dict, List, Tuple
@@ -11,6 +10,7 @@ import torch
 
 from ..derivation import Table, derive_genotype, non_finite_nodes
 from ..search_space import CANDIDATES
+from ..utils.reading import reading
 
 
 def load_checkpoint(path: str) -> Any:
@@ -19,20 +19,11 @@ def load_checkpoint(path: str) -> Any:
     Raises:
         ValueError: there is no such file, or it is damaged
     """
-    try:
+    with reading(path):
         # Mapped, not read: a supernet's weights are many, and only alpha is wanted.
         return torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; a checkpoint is needed") from error
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: not a readable checkpoint, or cut short (not weights and plain data alone)"
-        ) from error
-    except Exception as error:  # damage makes torch.load raise nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not a readable checkpoint, or cut short ({reason})") from error
 
 
 @dataclass(frozen=True)
