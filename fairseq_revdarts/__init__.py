@@ -13,6 +13,8 @@ from .models.evolved_transformer.model import EvolvedTransformerModel as Evolved
 from .models.revdarts_transformer.model import RevDartsTransformerModel as RevDartsTransformerModel
 from .registry import register_operation as register_operation
 from .tasks import bilevel_search as _bilevel_search  # noqa: F401
+from .utils.reading import name_damaged_checkpoints as _name_damaged_checkpoints
 from .utils.safe_globals import SAFE_GLOBALS as _SAFE_GLOBALS
 
+_name_damaged_checkpoints()
 _torch.serialization.add_safe_globals(_SAFE_GLOBALS)

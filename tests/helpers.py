@@ -9,6 +9,10 @@ from fairseq.data import Dictionary
 from hypothesis import strategies as st
 
 from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.models.evolved_transformer.model import (
+    EvolvedTransformerConfig,
+    EvolvedTransformerModel,
+)
 from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
 from fairseq_revdarts.modules.context import Context, OperationSettings
@@ -27,6 +31,7 @@ SMALL = {
     "ffn_embed_dim": 16,
     "attention_heads": HEADS,
 }
+SMALL_EVOLVED = {"encoder_layers": 2, "decoder_layers": 2, "hidden_size": 32, "attention_heads": 2}
 TYPICAL = Genotype(
     "max",
     (("ffn", "self_attention"), ("self_attention", "ffn")),
@@ -57,15 +62,24 @@ def dictionary(types=30):
     return symbols
 
 
+def task(types=30):
+    symbols = dictionary(types)
+    return SimpleNamespace(source_dictionary=symbols, target_dictionary=symbols)
+
+
 def build_model(types=30, **flags):
     """A model of the package, without data: SMALL unless `flags` say otherwise."""
     config = RevDartsTransformerConfig(max_source_positions=64, max_target_positions=64)
     for name, value in {**SMALL, **flags}.items():
         assert hasattr(config, name)
         setattr(config, name, value)
-    symbols = dictionary(types)
-    task = SimpleNamespace(source_dictionary=symbols, target_dictionary=symbols)
-    return RevDartsTransformerModel.build_model(config, task)
+    return RevDartsTransformerModel.build_model(config, task(types))
+
+
+def build_evolved(types=30, **flags):
+    """The Evolved Transformer, without data: its authors' base unless `flags` say otherwise."""
+    config = EvolvedTransformerConfig(max_source_positions=64, max_target_positions=64, **flags)
+    return EvolvedTransformerModel.build_model(config, task(types))
 
 
 def settings(side, channels=8, dropout=0.0):

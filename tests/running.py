@@ -86,6 +86,12 @@ def train_in_process(data, folder, *flags, updates):
     fairseq_train(convert_namespace_to_omegaconf(args))
 
 
+def in_process(monkeypatch, command, *words):
+    """Another of fairseq's commands, its cli_main, without a process of its own."""
+    monkeypatch.setattr(sys, "argv", [str(word) for word in ("command", *words)])
+    command()
+
+
 def load(path):
     return torch.load(path, map_location="cpu", weights_only=True)
 

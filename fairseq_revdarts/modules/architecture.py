@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..derivation import Table, derive_genotype, rows_by_node
@@ -21,6 +22,8 @@ from .mixture import Living, Mixture, indices_of, softmax_over
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
+#: The begin of alpha's data.
+FIRST_POSITION = (1, 0, 0)
 #: The state of a loss scaler that fairseq's checkpoints lack: they hold the scale alone.
 SCALER_STATE = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
 
@@ -53,8 +56,8 @@ class Architecture(nn.Module):
         self.active: Dict[str, Living] = {}
         #: `living` by side, known on the CPU whatever the device; empty when it may have changed.
         self._living: Dict[str, Living] = {}
-        #: Epoch of alpha's data, from 1, and batches taken from it.
-        self.register_buffer("data_position", torch.tensor([1, 0]))
+        #: Epoch of alpha's data, from 1, batches taken from it, and pairs in them.
+        self.register_buffer("data_position", torch.tensor(FIRST_POSITION))
         #: alpha's updates since a node's most probable operation last changed.
         self.register_buffer("stable_updates", torch.tensor(0))
         #: Reconstruction drift when it was last measured; -1 before.
@@ -64,6 +67,9 @@ class Architecture(nn.Module):
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Any], name: str) -> None:
         """fairseq's hook for older checkpoints, which lack some of the buffers."""
+        position = state_dict.get(f"{name}.data_position", self.data_position)
+        if len(position) == 2:  # the number of pairs is not known
+            state_dict[f"{name}.data_position"] = F.pad(position, (0, 1), value=-1)
         state_dict.setdefault(f"{name}.stable_updates", torch.zeros_like(self.stable_updates))
         state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
         state_dict.setdefault(f"{name}.loss_scaler", torch.tensor([0, -1, -1, 0]))
@@ -120,7 +126,7 @@ class Architecture(nn.Module):
 
     def reset_data_position(self) -> None:
         """Begin again with the first epoch of alpha's data."""
-        self.data_position.copy_(torch.tensor([1, 0]))
+        self.data_position.copy_(torch.tensor(FIRST_POSITION))
 
     def living(self, side: str) -> Living:
         """The candidates of "encoder" or "decoder" that have not been eliminated."""

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
+from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
 from .context import Context, OperationSettings
@@ -40,7 +41,8 @@ class MixedOperation(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.candidates = nn.ModuleList(build_operation(name, settings) for name in names)
-        self.dropout = settings.dropout
+        #: Draws no mask itself; fairseq's --retain-dropout reaches it.
+        self.dropout = FairseqDropout(settings.dropout, module_name="MixedOperation")
 
     def forward(self, h: Tensor, context: Context, mixture: NodeMixture) -> Tensor:
         """G(H), in the precision of the stream.
@@ -94,11 +96,12 @@ class MixedOperation(nn.Module):
         return output, grad_h
 
     def _with_dropout_mask(self, h: Tensor, context: Context) -> Context:
-        if not self.training or self.dropout == 0:
+        rate, always = self.dropout.p, self.dropout.apply_during_inference
+        if rate == 0 or not (self.training or always):
             return context
         # In single precision whatever `h` is; on a CPU, faster than torch's dropout.
-        kept = torch.rand(h.shape, device=h.device) >= self.dropout
-        return replace(context, dropout_mask=kept.to(h.dtype).div_(1 - self.dropout))
+        kept = torch.rand(h.shape, device=h.device) >= rate
+        return replace(context, dropout_mask=kept.to(h.dtype).div_(1 - rate))
 
 
 def _accumulate(

@@ -12,6 +12,7 @@ incrementally: given an incremental state, H is one time step and o keeps the pa
 """
 
 from functools import partial
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -67,17 +68,27 @@ class CrossAttention(nn.Module):
         )
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        output, _ = self.attention(
+        # In training static_kv would materialise the attention weights.
+        static_kv = context.incremental_state is not None
+        return self._attend(h, context, static_kv=static_kv, need_weights=False)[0]
+
+    def alignment(self, h: Tensor, context: Context, heads: Optional[int] = None) -> Tensor:
+        """The attention weights (B, T, S) for `h` (T, B, C), a mean over the first `heads` heads.
+
+        Those before dropout, in evaluation and in training.
+        """
+        _, weights = self._attend(h, context, static_kv=True, need_head_weights=True)
+        return weights[:heads].to(h).mean(dim=0)
+
+    def _attend(self, h: Tensor, context: Context, **how: bool) -> Tuple[Tensor, Optional[Tensor]]:
+        return self.attention(
             h,
             context.encoder_out,
             context.encoder_out,
             key_padding_mask=context.encoder_padding_mask,
             incremental_state=context.incremental_state,
-            # In training static_kv would materialise the attention weights.
-            static_kv=context.incremental_state is not None,
-            need_weights=False,
+            **how,
         )
-        return output
 
 
 class GatedLinearUnit(nn.Module):

@@ -36,6 +36,8 @@ class ReversibleStack(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.splits = len(layers[0].nodes)
         self.backprop = backprop
+        #: Whether dropout masks are drawn in evaluation, too.
+        self.retains_dropout = False
         #: While True, a backward with reconstruction leaves its error in `drift`.
         self.measures_drift = False
         self.drift: Optional[Tensor] = None
@@ -54,7 +56,7 @@ class ReversibleStack(nn.Module):
         Returns:
             (T, B, d), of the dtype of `x`
         """
-        call = CallState.capture(x, self.training)
+        call = CallState.capture(x, self.training or self.retains_dropout)
         stream = x.to(torch.promote_types(x.dtype, torch.float32))
         if self.backprop == "reconstruct" and torch.is_grad_enabled():
             output = BackpropagateWithReconstruction.apply(
@@ -70,6 +72,10 @@ class ReversibleStack(nn.Module):
         else:
             output = self.run(stream, context, mixture, call)
         return output.to(x.dtype)
+
+    def make_generation_fast_(self, retain_dropout: bool = False, **unused: Any) -> None:
+        """fairseq's hook before generation, for --retain-dropout."""
+        self.retains_dropout = retain_dropout
 
     def run(
         self, stream: Tensor, context: Context, mixture: Optional[Mixture], call: CallState

@@ -103,10 +103,6 @@ class BilevelSearchConfig(TranslationConfig):
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
     save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
-    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
-    reset_optimizer: bool = II("checkpoint.reset_optimizer")
-    reset_dataloader: bool = II("checkpoint.reset_dataloader")
 
 
 def parse_pair(text: str) -> Tuple[float, float]:

@@ -14,18 +14,19 @@ from torch import nn
 
 from ..data.divided import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..modules.architecture import FIRST_POSITION
 from ..search.bilevel import (
     alpha_gradients,
     alpha_optimizer,
     find_non_finite,
     step_alpha,
 )
-from ..search.checkpoint import begins_anew, check_restored
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.level_loss import LevelLoss
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
 from ..search.processes import check_idle_candidates, check_processes, is_master, sum_over_processes
+from ..search.restart import Restart, check_restored
 from ..search.strategies import BY_NAME
 from ..search.strategy import Strategy
 from ..utils.interruption import prepare_for_interruption
@@ -52,9 +53,12 @@ class BilevelSearchTask(DividedTranslationTask):
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
         self._strategy: Optional[Strategy] = None
+        self._restart: Optional[Restart] = None
         self._monitor: Optional[SearchMonitor] = None
         self._scaler: Any = None
         self._update_freq = 1
+        #: Batches of theta's epoch that were taken before this process began with it.
+        self._taken_before = 0
 
     @classmethod
     def setup_task(cls, cfg: BilevelSearchConfig, **kwargs: Any) -> "BilevelSearchTask":
@@ -81,7 +85,8 @@ class BilevelSearchTask(DividedTranslationTask):
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
             check_processes(self.cfg)
             check_idle_candidates(self.cfg, model)
-            check_restored(self.cfg, model.architecture)
+            self._restart = Restart.of(self.cfg)
+            check_restored(self.cfg, self._restart, model.architecture)
             prepare_for_interruption()
             model.searching = True
             self._model, self.divides = model, True
@@ -102,7 +107,7 @@ class BilevelSearchTask(DividedTranslationTask):
         """As in translation, the training pairs divided; a search at its end stays there."""
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         trains = self.divides and split == self.cfg.train_subset
-        if trains and not begins_anew(self.cfg) and self._is_stable():
+        if trains and not self._restart.resets_optimizer and self._is_stable():
             self._limits.max_epoch = -1
 
     # ------------------------------------------------------------------------------- search
@@ -169,7 +174,8 @@ class BilevelSearchTask(DividedTranslationTask):
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
         """As in translation; alpha takes as many batches per update as theta."""
         super().begin_epoch(epoch, model)
-        if epoch == 1 and self.theta_batches.iterations_in_epoch == 0:
+        self._taken_before = self.theta_batches.iterations_in_epoch
+        if epoch == 1 and self._taken_before == 0:
             # A new search, --reset-dataloader or --finetune-from-model: alpha's data start too.
             self._model.architecture.reset_data_position()
         frequencies = self.cfg.update_freq
@@ -180,7 +186,8 @@ class BilevelSearchTask(DividedTranslationTask):
         """Of the update that is computed: the last of an epoch may have fewer than others."""
         batches = self.theta_batches
         ends = batches.iterations_in_epoch >= len(batches)
-        return (len(batches) % self._update_freq if ends else 0) or self._update_freq
+        rest = (len(batches) - self._taken_before) % self._update_freq
+        return rest if ends and rest else self._update_freq
 
     @property
     def _device(self) -> torch.device:
@@ -259,7 +266,7 @@ class BilevelSearchTask(DividedTranslationTask):
         if self._adam is not None and self._scaler is not None:
             self._model.architecture.keep_scaler(self._scaler)
         if self._adam is not None and is_master():
-            first = AlphaBatches(self.alpha_iterator, torch.tensor([1, 0]))
+            first = AlphaBatches(self.alpha_iterator, torch.tensor(FIRST_POSITION))
             self._strategy.before_checkpoint(self._criterion, first.take)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)

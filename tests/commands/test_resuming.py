@@ -31,7 +31,7 @@ def found(folder):
     return (
         result["updates"]["num_updates"],
         int(result["model"]["architecture.encoder_step"]),
-        result["model"]["architecture.data_position"].tolist(),
+        result["model"]["architecture.data_position"].tolist()[:2],
         [entry["update"] for entry in read_log(folder / "search.jsonl")],
     )
 
@@ -65,12 +65,84 @@ def test_in_half_precision_with_a_loss_scale_that_changes(data, tmp_path):
     assert same(state(straight), state(resumed))
 
 
-@pytest.mark.parametrize("flag", ["--seed=7", "--alpha-split=0.4"])
-def test_data_divided_in_another_way_are_refused(data, five, tmp_path, flag):
+DIVIDES = [
+    *("--seed=7", "--alpha-split=0.4", "--train-subset=train", "--upsample-primary=2"),
+    "--truncate-source",
+]
+BATCHES = [
+    *("--batch-size=3", "--max-tokens=300", "--required-batch-size-multiple=2"),
+    *("--max-source-positions=99", "--max-target-positions=99", "--num-batch-buckets=2"),
+]
+FREE = [
+    *("--update-freq=2", "--lr=0.01", "--clip-norm=1", "--dropout=0.2", "--label-smoothing=0.2"),
+    *("--alpha-lr=0.01", "--alpha-weight-decay=0.1", "--alpha-betas=(0.8, 0.9)"),
+    *("--alpha-start=2", "--stop-when-stable=99", "--drift-interval=1", "--drift-limit=0.2"),
+    *("--backprop=store", "--search-strategy=sampling", "--log-interval=3", "--max-epoch=3"),
+    *("--save-interval-updates=1", "--checkpoint-suffix="),
+]
+
+
+@pytest.mark.parametrize("flag", [*DIVIDES, *BATCHES])
+def test_flags_that_must_not_change_within_an_epoch(data, five, tmp_path, flag):
+    """Of the division, or of the batches in which the place in an epoch is counted."""
     folder = shutil.copytree(five, tmp_path / "copy")
-    with pytest.raises(ValueError, match=flag.replace("=", " ")):
+    message = f"^{flag.replace('=', ' ')}( True)?: the search in .* or pass --reset-dataloader"
+    with pytest.raises(ValueError, match=message):
         train_in_process(data, folder, *SMALL, flag, updates=6)
     assert same(state(folder), state(five))
+
+
+@pytest.mark.parametrize("flag", FREE)
+def test_flags_that_may_change_within_an_epoch(data, five, tmp_path, flag):
+    folder = shutil.copytree(five, tmp_path / "copy")
+    train_in_process(data, folder, *SMALL, flag, updates=6)
+    assert state(folder)["updates"]["num_updates"] == 6
+
+
+@pytest.fixture(scope="module")
+def epoch(data, five, tmp_path_factory):
+    """That search at the end of theta's first epoch, 7 updates: after 1 of alpha's 3 batches."""
+    folder = tmp_path_factory.mktemp("resuming") / "epoch"
+    shutil.copytree(five, folder)
+    search(data, folder, updates=7)
+    assert state(folder)["model"]["architecture.data_position"].tolist() == [3, 1, 2]
+    return folder
+
+
+@pytest.mark.parametrize("flag", BATCHES[:-1])  # fairseq has no buckets with NumPy 2
+def test_flags_of_the_batches_may_change_between_epochs(data, epoch, tmp_path, flag):
+    """alpha goes on after as many pairs of its six, as near as its batches allow."""
+    folder = shutil.copytree(epoch, tmp_path / "copy")
+    train_in_process(data, folder, *SMALL, flag, updates=8)
+    position = state(folder)["model"]["architecture.data_position"].tolist()
+    # Of two batches of three pairs, the first has the two pairs that alpha has seen.
+    assert position == ([4, 0, 0] if flag == "--batch-size=3" else [3, 2, 4])
+
+
+@pytest.mark.parametrize("flag", DIVIDES[:2])
+def test_flags_of_the_division_may_not_change_between_epochs(data, epoch, tmp_path, flag):
+    folder = shutil.copytree(epoch, tmp_path / "copy")
+    with pytest.raises(ValueError, match=flag.replace("=", " ")):
+        train_in_process(data, folder, *SMALL, flag, updates=8)
+    train_in_process(data, folder, *SMALL, flag, "--reset-dataloader", updates=8)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "flags"),
+    [
+        ("_x", ["--checkpoint-suffix=_x"]),
+        ("_x", ["--checkpoint-suffix=_x", "--restore-file={folder}/checkpoint_last.pt"]),
+        ("_other", ["--restore-file={folder}/checkpoint_last_other.pt"]),
+    ],
+)
+def test_the_file_that_fairseq_restores_is_looked_at(data, five, tmp_path, suffix, flags):
+    """However it is chosen: alpha never trains on pairs that trained theta."""
+    (tmp_path / "copy").mkdir()
+    shutil.copy(five / "checkpoint_last.pt", tmp_path / f"copy/checkpoint_last{suffix}.pt")
+    flags = [flag.format(folder=tmp_path / "copy") for flag in flags]
+    with pytest.raises(ValueError, match=rf"--seed 7: the search in .*_last{suffix}\.pt has 1"):
+        train_in_process(data, tmp_path / "copy", *SMALL, *flags, "--seed=7", updates=6)
+    assert len(list((tmp_path / "copy").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """The division of the training pairs, and alpha's batches from any point on."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from fairseq.data import Dictionary, LanguagePairDataset, ListDataset, data_utils
 from fairseq.data.iterators import EpochBatchIterator
-from hypothesis import example, given, settings
+from fairseq.tasks.translation import load_langpair_dataset
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from running import run
 
 from fairseq_revdarts.data.divided import AlphaBatches, Share, divide
 
@@ -15,8 +19,14 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def numbered(pairs):
-    """A dataset of as many examples."""
-    return ListDataset(list(range(pairs)))
+    """A dataset of as many pairs, all of them different."""
+    return repeating(range(pairs))
+
+
+def repeating(numbers):
+    """A dataset of pairs that are equal where their numbers are; each number's halves swap."""
+    halves = [torch.tensor([number // 2, number % 2 * 9]) for number in numbers]
+    return ListDataset([{"source": half[:1], "target": half[1:]} for half in halves])
 
 
 def translations(pairs, shuffle=False):
@@ -46,11 +56,16 @@ def batches_of(share, max_tokens=40):
     return share.batch_by_size(indices, max_tokens=max_tokens, required_batch_size_multiple=1)
 
 
-def iterator(share, num_shards=1, shard_id=0):
+def iterator(share, num_shards=1, shard_id=0, max_tokens=40):
     """Builds fairseq's iterator over a share."""
+    batches = batches_of(share, max_tokens)
     return lambda: EpochBatchIterator(
-        share, share.collater, batches_of(share), seed=3, num_shards=num_shards, shard_id=shard_id
+        share, share.collater, batches, seed=3, num_shards=num_shards, shard_id=shard_id
     )
+
+
+def pairs_in(batches):
+    return sum(len(batch["id"]) for batch in batches)
 
 
 def content(batches):
@@ -80,7 +95,7 @@ def test_the_shares_are_disjoint_complete_and_as_large_as_asked(pairs, alpha_spl
 
 @moderate
 @given(st.integers(2, 300), seeds, seeds)
-def test_the_division_depends_on_the_seed_and_the_number_of_pairs_alone(pairs, seed, state):
+def test_the_division_depends_on_the_seed_and_the_pairs_alone(pairs, seed, state):
     first = divide(numbered(pairs), 0.5, seed)
     np.random.seed(state)
     again = divide(numbered(pairs), 0.5, seed)
@@ -114,6 +129,72 @@ def test_an_empty_share_is_an_error(pairs, alpha_split):
     )
     with pytest.raises(ValueError, match=expected):
         divide(numbered(pairs), alpha_split, seed=1)
+
+
+repeats = st.lists(st.integers(1, 6), min_size=2, max_size=60)
+
+
+@moderate
+@given(repeats, st.floats(0.1, 0.9), seeds, st.randoms(use_true_random=False))
+@example([1, 50], 0.5, 0, random.Random(0))
+@example([3, 3], 0.2, 0, random.Random(0))
+@example([16] * 8, 0.444, 1, random.Random(0))
+def test_all_repeats_of_a_pair_are_in_one_share(counts, alpha_split, seed, shuffler):
+    """And the shares are as large as asked, but for half of a pair's repeats."""
+    numbers = [number for number, count in enumerate(counts) for _ in range(count)]
+    shuffler.shuffle(numbers)
+    for_alpha = round(alpha_split * len(numbers))
+    assume(0 < for_alpha < len(numbers))
+    theta, alpha = divide(repeating(numbers), alpha_split, seed)
+    assert (theta.members != alpha.members).all()
+    of_theta, of_alpha = (set(np.array(numbers)[share.members]) for share in (theta, alpha))
+    assert of_theta and of_alpha and not of_theta & of_alpha
+    missing = for_alpha - alpha.members.sum()
+    smallest = min(counts[number] for number in of_theta)
+    least = len(of_alpha) == 1 and missing < 0
+    most = len(of_theta) == 1 and missing > 0
+    assert abs(missing) <= smallest / 2 or least or most
+
+
+def test_many_pairs_that_are_unique_fill_the_shares_exactly():
+    numbers = [*range(500), *[500] * 40, *[501] * 3]
+    for seed in range(20):
+        _, alpha = divide(repeating(numbers), 0.444, seed)
+        assert alpha.members.sum() == round(0.444 * len(numbers))
+
+
+def test_pairs_that_are_all_equal_cannot_be_divided():
+    with pytest.raises(ValueError, match=r"--alpha-split 0\.5: all 9 training pairs are equal"):
+        divide(repeating([7] * 9), 0.5, seed=1)
+
+
+@pytest.mark.parametrize("implementation", ["mmap", "cached"])
+def test_pairs_that_fairseq_repeats(raw, data, tmp_path, implementation):
+    """--upsample-primary, over two files of which the second repeats pairs of the first."""
+    for language in ("en", "fr"):
+        lines = (raw / f"pieces/train.{language}").read_text().splitlines(keepends=True)
+        (tmp_path / f"first.{language}").write_text("".join(lines[:40]))
+        (tmp_path / f"second.{language}").write_text("".join(lines[30:70]))
+    run(
+        *("fairseq-preprocess", "--source-lang=en", "--target-lang=fr", f"--destdir={tmp_path}"),
+        *("--joined-dictionary", f"--srcdict={data / 'dict.en.txt'}"),
+        *(f"--validpref={tmp_path}/first,{tmp_path}/second", f"--dataset-impl={implementation}"),
+    )
+    dictionary = Dictionary.load(str(data / "dict.en.txt"))
+    languages = ("en", dictionary, "fr", dictionary)
+    for times in (2, 16):
+        whole = load_langpair_dataset(
+            *(str(tmp_path), "valid", *languages, True, implementation, times, True, False, 99, 99)
+        )
+        theta, alpha = (
+            {
+                tuple(tuple(whole[index][side].tolist()) for side in ("source", "target"))
+                for index in np.flatnonzero(share.members)
+            }
+            for share in divide(whole, 0.4, seed=1)
+        )
+        assert len(whole) == 40 * times + 40
+        assert theta and alpha and not theta & alpha
 
 
 # ------------------------------------------------------------------------------- shares
@@ -163,7 +244,7 @@ PER_EPOCH = len(batches_of(ALPHA_SHARE))
 
 
 def start():
-    return torch.tensor([1, 0])
+    return torch.tensor([1, 0, 0])
 
 
 def test_each_epoch_holds_every_batch_once_in_an_order_of_its_own():
@@ -176,18 +257,19 @@ def test_each_epoch_holds_every_batch_once_in_an_order_of_its_own():
     assert len(words) == ALPHA_SHARE.members.sum()
 
 
-def test_the_position_is_the_epoch_and_the_batches_taken_of_it():
+def test_the_position_is_the_epoch_and_the_batches_and_pairs_taken_of_it():
     position = start()
     batches = AlphaBatches(iterator(ALPHA_SHARE), position)
-    assert position.tolist() == [1, 0]
-    batches.take(2)
-    assert position.tolist() == [1, 2]
-    batches.take(PER_EPOCH - 3)
-    assert position.tolist() == [1, PER_EPOCH - 1]
-    batches.take(1)
-    assert position.tolist() == [2, 0]
-    batches.take(PER_EPOCH + 1)
-    assert position.tolist() == [3, 1]
+    assert position.tolist() == [1, 0, 0]
+    pairs = pairs_in(batches.take(2))
+    assert position.tolist() == [1, 2, pairs]
+    pairs += pairs_in(batches.take(PER_EPOCH - 3))
+    assert position.tolist() == [1, PER_EPOCH - 1, pairs]
+    pairs += pairs_in(batches.take(1))
+    assert position.tolist() == [2, 0, 0] and pairs == ALPHA_SHARE.members.sum()
+    batches.take(PER_EPOCH)
+    pairs = pairs_in(batches.take(1))
+    assert position.tolist() == [3, 1, pairs]
 
 
 @moderate
@@ -224,7 +306,39 @@ def test_two_processes_share_the_batches_between_them():
     alone = content(AlphaBatches(iterator(ALPHA_SHARE), start()).take(PER_EPOCH))
     assert taken[1][-1] is None
     assert sorted([*taken[0], *taken[1][:-1]]) == sorted(alone)
-    assert [position.tolist() for position in positions] == [[2, 0], [2, 0]]
+    assert [position.tolist() for position in positions] == [[2, 0, 0], [2, 0, 0]]
+
+
+@moderate
+@given(
+    st.integers(0, PER_EPOCH - 1),
+    st.sampled_from([12, 20, 40, 70, 400]),
+    st.sampled_from([(1, 0), (2, 0), (2, 1)]),
+)
+@example(PER_EPOCH - 1, 400, (1, 0))
+def test_with_batches_of_another_size_alpha_goes_on_after_as_many_pairs(taken, size, process):
+    """To less than a batch of each process; within it, none is taken twice or left out."""
+    number, rank = process
+    position = start()
+    AlphaBatches(iterator(ALPHA_SHARE, number), position).take(taken // number)
+    epoch, _, pairs = position.tolist()
+    resumed = AlphaBatches(iterator(ALPHA_SHARE, number, rank, max_tokens=size), position)
+    resumed.take(1)
+    *_, after = position.tolist()
+    if position[0] == epoch:
+        first = AlphaBatches(iterator(ALPHA_SHARE, number, max_tokens=size), start())
+        sizes = np.cumsum([pairs_in([batch]) for batch in first.take(int(position[1]))])
+        assert sizes[-1] == after > pairs and (len(sizes) == 1 or sizes[-2] >= pairs)
+        assert len(sizes) < 3 or sizes[-3] < pairs
+    else:
+        assert position[0] > epoch  # nearly all of it was taken, or it is one batch
+
+
+def test_a_position_without_pairs_of_an_older_checkpoint_counts_batches():
+    positions = [torch.tensor([2, 2, -1]), torch.tensor([2, PER_EPOCH + 9, -1])]
+    for position in positions:
+        AlphaBatches(iterator(ALPHA_SHARE), position).take(1)
+    assert [position[:2].tolist() for position in positions] == [[2, 3], [3, 1]]
 
 
 @moderate
@@ -233,7 +347,7 @@ def test_taking_batches_leaves_the_random_state_as_it_was(count, offset, seed):
     torch.manual_seed(seed)
     np.random.seed(seed)
     before = torch.get_rng_state()
-    AlphaBatches(iterator(ALPHA_SHARE), torch.tensor([2, offset])).take(count)
+    AlphaBatches(iterator(ALPHA_SHARE), torch.tensor([2, offset, -1])).take(count)
     assert torch.equal(torch.get_rng_state(), before)
     drawn = np.random.random()
     np.random.seed(seed)

@@ -2,39 +2,30 @@
 
 import re
 from argparse import Namespace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
-from helpers import beam_orders, check_incremental_model, check_padding_of_model, dictionary
+from helpers import (
+    SMALL_EVOLVED,
+    beam_orders,
+    build_evolved,
+    check_incremental_model,
+    check_padding_of_model,
+    task,
+)
 from hypothesis import given, settings
 from running import GENERATE, PLUGIN, TEST_SENTENCES, TRANSLATION, hypotheses, run, train
 
-from fairseq_revdarts import EvolvedTransformerModel
 from fairseq_revdarts.models.evolved_transformer.cells import TimeConvolution
-from fairseq_revdarts.models.evolved_transformer.model import (
-    EvolvedTransformerConfig,
-    evolved_transformer_big,
-)
+from fairseq_revdarts.models.evolved_transformer.model import evolved_transformer_big
 
-SMALL = {"encoder_layers": 2, "decoder_layers": 2, "hidden_size": 32, "attention_heads": 2}
 #: Types in the joint vocabulary of tensor2tensor's translate_ende_wmt32k.
 VOCABULARY = 33_288
 
 
-def build(types=30, **flags):
-    config = EvolvedTransformerConfig(max_source_positions=64, max_target_positions=64, **flags)
-    return EvolvedTransformerModel.build_model(config, task(types))
-
-
-def task(types):
-    symbols = dictionary(types)
-    return SimpleNamespace(source_dictionary=symbols, target_dictionary=symbols)
-
-
 def small():
-    return build(**SMALL).double().eval()
+    return build_evolved(**SMALL_EVOLVED).double().eval()
 
 
 def transformer():
@@ -45,13 +36,13 @@ def transformer():
 
 
 def evolved_base():
-    return build(VOCABULARY, share_all_embeddings=True)
+    return build_evolved(VOCABULARY, share_all_embeddings=True)
 
 
 def evolved_big():
     flags = Namespace(share_all_embeddings=True)
     evolved_transformer_big(flags)
-    return build(VOCABULARY, **vars(flags))
+    return build_evolved(VOCABULARY, **vars(flags))
 
 
 @pytest.mark.parametrize(
@@ -135,13 +126,13 @@ def test_incremental_decoding_with_reordered_beams(orders):
 )
 def test_a_flag_that_does_not_fit_is_named(flags, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        build(**{**SMALL, **flags})
+        build_evolved(**{**SMALL_EVOLVED, **flags})
 
 
 ARCHITECTURE = [
     "--arch=evolved_transformer",
     "--share-all-embeddings",
-    *(f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()),
+    *(f"--{name.replace('_', '-')}={value}" for name, value in SMALL_EVOLVED.items()),
 ]
 HYDRA = """# @package _group_
 task: {_name: translation, data: null}

@@ -173,7 +173,7 @@ def test_the_state_of_adam_is_in_the_buffers():
 def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
     module = architecture()
     go_on(module, alpha_optimizer(module, **SETTINGS), range(3))
-    module.data_position.copy_(torch.tensor([4, 2]))
+    module.data_position.copy_(torch.tensor([4, 2, 9]))
     other = restored(module, seed=1)
     assert same_state(module, other)
     names = ("step", "exp_avg", "exp_avg_sq", "living", "last_choice")
@@ -185,7 +185,7 @@ def test_the_state_dict_holds_alpha_adam_and_the_place_in_the_data():
         *CANDIDATES,
         *(f"{side}_{name}" for side in CANDIDATES for name in names),
     }
-    assert other.data_position.tolist() == [4, 2]
+    assert other.data_position.tolist() == [4, 2, 9]
     assert other.encoder_step == 3
     assert not same_state(other, architecture(seed=1))
 

@@ -1,5 +1,6 @@
 """Dropout: one mask a node, of the right share and mean, and the forward's own in the backward."""
 
+import pytest
 import torch
 from helpers import build_stack, context, settings
 
@@ -43,3 +44,30 @@ def test_a_node_has_one_mask_of_its_own_in_forward_and_backward():
     first = [of_node[0] for of_node in masks.values()]
     for i, one in enumerate(first):
         assert not any(torch.equal(one, other) for other in first[:i])
+
+
+@pytest.mark.parametrize("modules", [None, ["MixedOperation"], ["FeedForward"]])
+def test_retained_in_evaluation_masks_are_the_forwards_in_the_backward(modules):
+    """After fairseq's --retain-dropout, for the modules that it names."""
+    stacks = {}
+    for backprop in ("reconstruct", "store"):
+        torch.manual_seed(0)
+        stacks[backprop] = build_stack("encoder", NODES, DEPTH, backprop=backprop, dropout=DROPOUT)
+    x = torch.randn(5, 2, 16, dtype=torch.float64)
+    uniform = torch.full((1, 2, 3), 1 / 3, dtype=torch.float64)
+    mixture = Mixture(uniform, (((0, 1, 2), (0, 1)),))
+    found = []
+    for stack in stacks.values():
+        plain = stack.eval()(x, context("encoder", 5), mixture)
+        for name, module in stack.named_modules():
+            if hasattr(module, "make_generation_fast_"):
+                module.make_generation_fast_(
+                    name=name, retain_dropout=True, retain_dropout_modules=modules
+                )
+        torch.manual_seed(1)
+        output = stack(x.requires_grad_(), context("encoder", 5), mixture)
+        assert not torch.allclose(output, plain)
+        weights = list(stack.parameters())
+        found.append((output, *torch.autograd.grad(output.square().sum(), [x, *weights])))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)

@@ -68,7 +68,7 @@ class EvolvedDecoderCell(nn.Module):
         self_attn_padding_mask: Optional[Tensor] = None,
         **unused: Any,
     ) -> Tuple[Tensor, None, None]:
-        """`x` (T, B, d), as fairseq's decoder calls its layers; no attention weights are given."""
+        """`x` (T, B, d), as fairseq's decoder calls its layers; it asks elsewhere for attention."""
         context = Context(
             padding_mask=self_attn_padding_mask,
             causal_mask=self_attn_mask,

@@ -5,7 +5,8 @@ Embeddings, positions, the loop over the cells and the output are those of fairs
 
 import argparse
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Dict, Optional, Tuple
 
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
@@ -19,8 +20,9 @@ from fairseq.models.transformer import (
 )
 from fairseq.tasks import FairseqTask
 from omegaconf import II
-from torch import nn
+from torch import Tensor, nn
 
+from ...modules.alignment import Alignment
 from ...modules.context import OperationSettings
 from .cells import WIDE_ATTENTION_HEADS, EvolvedDecoderCell, EvolvedEncoderCell
 
@@ -130,6 +132,24 @@ class EvolvedTransformerDecoder(TransformerDecoderBase):
     ) -> nn.Module:
         """One cell."""
         return EvolvedDecoderCell(_settings(cfg, causal=True))
+
+    def extract_features(
+        self,
+        *args: Any,
+        alignment_layer: Optional[int] = None,
+        alignment_heads: Optional[int] = None,
+        **kwargs: Any,
+    ) -> Tuple[Tensor, Dict[str, Any]]:
+        """As in fairseq; the attention (B, T, S) is that of a cell's last cross-attention."""
+        cell = self.layers[-1 if alignment_layer is None else alignment_layer]
+        attention, inputs = cell.cross_attention.operations[0], []
+        hook = attention.register_forward_pre_hook(lambda _, given: inputs.extend(given))
+        with hook:
+            x, extra = super().extract_features(*args, **kwargs)
+        return x, {
+            **extra,
+            "attn": Alignment(partial(attention.alignment, *inputs, heads=alignment_heads)),
+        }
 
 
 @register_model("evolved_transformer", dataclass=EvolvedTransformerConfig)

@@ -5,6 +5,7 @@ hold one candidate operation each, a supernet's hold all of them and mix the liv
 """
 
 import math
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
@@ -14,6 +15,7 @@ from fairseq.models.transformer import Linear
 from fairseq.modules import FairseqDropout, LayerNorm, PositionalEmbedding
 from torch import Tensor, nn
 
+from ...modules.alignment import Alignment
 from ...modules.context import Context, OperationSettings
 from ...modules.mixture import Mixture
 from ...modules.reversible_stack import ReversibleLayer, ReversibleStack
@@ -162,13 +164,16 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         encoder_out: Optional[Dict[str, List[Tensor]]] = None,
         incremental_state: Optional[Dict[str, Any]] = None,
         features_only: bool = False,
-        **unused: Any,
+        **alignment: Any,
     ) -> Tuple[Tensor, Dict[str, Any]]:
         """Logits (B, T, |V|), or with `features_only` features (B, T, d), for teacher forcing.
 
         With an incremental state, T is 1: the step after the last of `prev_output_tokens` (B, T).
+        The other arguments are those of `extract_features`.
         """
-        x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
+        x, extra = self.extract_features(
+            prev_output_tokens, encoder_out, incremental_state, **alignment
+        )
         return (x if features_only else self.output_layer(x)), extra
 
     def extract_features(
@@ -176,13 +181,28 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         prev_output_tokens: Tensor,
         encoder_out: Optional[Dict[str, List[Tensor]]] = None,
         incremental_state: Optional[Dict[str, Any]] = None,
+        alignment_layer: Optional[int] = None,
+        alignment_heads: Optional[int] = None,
         **unused: Any,
     ) -> Tuple[Tensor, Dict[str, Any]]:
-        """Features (B, T, d) before the output projection."""
+        """Features (B, T, d) before the output projection, and {"attn": [(B, T, S)]}.
+
+        The attention is that of the last layer's last node, a mean over its first `alignment_heads`
+        heads (all of them by default). It is computed when it is read.
+
+        Raises:
+            ValueError: `alignment_layer` is not the last layer
+        """
+        last = len(self.stack.layers) - 1
+        if alignment_layer not in (None, last):
+            raise ValueError(
+                f"alignment_layer {alignment_layer}: only the last one, {last}, is given"
+            )
         x = self.input(prev_output_tokens, incremental_state)
         context = self._context(prev_output_tokens, encoder_out, incremental_state)
-        x = self.layer_norm(self.stack(x, context, self.mixture()))
-        return x.transpose(0, 1), {"attn": [None]}
+        stream = self.stack(x, context, self.mixture())
+        attention = Alignment(partial(self._alignment, stream, context, alignment_heads))
+        return self.layer_norm(stream).transpose(0, 1), {"attn": attention}
 
     def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
         """Logits (..., |V|) of features (..., d)."""
@@ -191,6 +211,12 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
     def max_positions(self) -> int:
         """Longest target sentence, in tokens."""
         return self.max_target_positions
+
+    def _alignment(self, stream: Tensor, context: Context, heads: Optional[int]) -> Tensor:
+        """(B, T, S) from the stack's output (T, B, d): the last node has read all other parts."""
+        layer = self.stack.layers[-1]
+        h = layer.node_input(self.stack.split(stream)[:-1])
+        return layer.nodes[-1].candidates[0].operation.alignment(h, context, heads)
 
     def _context(
         self,

@@ -90,6 +90,7 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
             embed_target = Embedding(len(target), cfg.embed_dim, target.pad())
         architecture = None
         if shape.searched:
+            _check_averaging(cfg)
             architecture = Architecture(
                 shape.cell_layers, shape.splits("encoder"), shape.splits("decoder"), shape.pooling
             )
@@ -159,10 +160,26 @@ def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
 
     fairseq saves the configuration whose copy, with the same parent, the model is built from.
     """
-    parent = cfg._get_parent() if OmegaConf.is_config(cfg) else None
-    if cfg.genotype is not None and parent is not None and "model" in parent:
+    parent = _all_flags(cfg)
+    if cfg.genotype is not None and "model" in parent:
         with open_dict(parent):
             parent.model.genotype = chosen_genotype(cfg).to_json()
+
+
+def _check_averaging(cfg: RevDartsTransformerConfig) -> None:
+    """fairseq averages whatever a checkpoint of the model holds, and cannot average integers."""
+    ema = _all_flags(cfg).get("ema")
+    if ema is not None and ema.store_ema:
+        raise ValueError(
+            "--store-ema: not for a supernet, whose alpha and state of the search would be "
+            "averaged with its weights; train the network that was found with it, with --genotype"
+        )
+
+
+def _all_flags(cfg: RevDartsTransformerConfig) -> Any:
+    """fairseq's whole configuration, of which `cfg` is a part; empty if it stands alone."""
+    parent = cfg._get_parent() if OmegaConf.is_config(cfg) else None
+    return {} if parent is None else parent
 
 
 def _mixture(architecture: Optional[Architecture], side: str) -> Optional[Mixture]:
