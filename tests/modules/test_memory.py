@@ -4,36 +4,65 @@ import functools
 
 import pytest
 import torch
-from helpers import activation_peak_of, build_stack, context
+import torch.distributed as dist
+from helpers import activation_peak_of, build_stack, context, gradients_in
+from torch import nn
 
 from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.search_space import CANDIDATES
 
 LENGTH, BATCH, CHANNELS, SPLITS = 16, 32, 8, 2
 MIX = CANDIDATES["encoder"]
+SAME = nn.Identity()
+#: Its buckets are the gradients, and so not counted.
+C10D = functools.partial(nn.parallel.DistributedDataParallel, gradient_as_bucket_view=True)
 
 
 @functools.lru_cache(maxsize=None)
-def activation_peak(depth, names=MIX, backprop="reconstruct"):
-    """Peak of live bytes in a step of theta, without the weights' gradients."""
+def activation_peak(
+    depth, names=MIX, backprop="reconstruct", length=LENGTH, micro_batch=1, wrapper=SAME
+):
+    """Peak of live bytes in a step of theta, without weights and their gradients."""
     torch.manual_seed(0)
     nodes = [names] * SPLITS
     stack = build_stack("encoder", nodes, depth, backprop=backprop)
-    x = torch.randn(LENGTH, BATCH, SPLITS * CHANNELS, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(length, BATCH, SPLITS * CHANNELS, dtype=torch.float64, requires_grad=True)
     mixture = None
     if len(names) > 1:
         uniform = torch.full((1, SPLITS, len(names)), 1 / len(names), dtype=torch.float64)
         mixture = Mixture.of_all(uniform)
     weights = list(stack.parameters())
 
-    def step():
-        stack(x, context("encoder", LENGTH), mixture).sum().backward()
+    call = wrapper(stack)
 
-    return activation_peak_of(step, weights, x)
+    def step():
+        call(x, context("encoder", length), mixture).sum().backward()
+
+    for _ in range(micro_batch - 1):
+        step()
+    return activation_peak_of(step, weights, x, *gradients_in([x]))
 
 
 def test_flat_in_depth():
     assert activation_peak(6) <= 1.05 * activation_peak(2)
+
+
+@pytest.fixture
+def process_group():
+    """A group of one process, as c10d needs it."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrapper", [SAME, C10D])
+def test_a_later_micro_batch_is_flat_in_depth_too(wrapper, process_group):
+    """Gradients of weights are added to the earlier ones at once, not at the end."""
+    names = ("ffn", "conv_11", "dynamic_conv_3")
+    peak = functools.partial(activation_peak, names=names, length=1, wrapper=wrapper)
+    # The third: c10d sorts its buckets anew in the second.
+    shallow, deep = peak(6, micro_batch=3), peak(24, micro_batch=3)
+    assert deep <= 1.05 * shallow
 
 
 def test_plain_backpropagation_and_checkpointing_grow_with_depth():
