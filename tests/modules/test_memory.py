@@ -5,11 +5,13 @@ import functools
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import activation_peak_of, build_stack, context, gradients_in
+from helpers import activation_peak_of, build_stack, context, gradients_in, settings
 from torch import nn
 
+from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.mixture import Mixture
-from fairseq_revdarts.search_space import CANDIDATES
+from fairseq_revdarts.modules.operations import build_operation
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 LENGTH, BATCH, CHANNELS, SPLITS = 16, 32, 8, 2
 MIX = CANDIDATES["encoder"]
@@ -101,3 +103,17 @@ def autocast_peak(depth):
 def test_autocast_keeps_no_copies_of_the_weights():
     """Its cache would hold a copy of every weight until the backward has ended."""
     assert autocast_peak(6) <= 1.05 * autocast_peak(2)
+
+
+def test_attention_weights_are_never_held_in_training():
+    """They grow with the square of the length: one long sentence needs what eight short ones do."""
+    operation = build_operation(CROSS_ATTENTION, settings("decoder", 8)).train()
+    weights = list(operation.parameters())
+
+    def peak(length, batch):
+        h, encoder_out = torch.randn(length, batch, 8), torch.randn(length, batch, 12)
+        where = Context(encoder_out=encoder_out.requires_grad_())
+        run = functools.partial(operation, h.requires_grad_(), where)
+        return activation_peak_of(lambda: run().sum().backward(), weights, h, encoder_out)
+
+    assert peak(256, 1) <= 1.05 * peak(32, 8)

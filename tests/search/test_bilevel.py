@@ -115,3 +115,14 @@ def test_weight_decay_and_adam_are_torchs():
         expected.step()
     for alpha, twin in zip(alphas, twins):
         torch.testing.assert_close(alpha, twin)
+
+
+def test_alpha_moves_by_the_mean_gradient_per_token():
+    """Adam would hide a factor."""
+    model = build()
+    alphas = model.architecture.alphas()
+    before = [alpha.clone() for alpha in alphas]
+    gradients = [torch.randn_like(alpha) for alpha in alphas]
+    step_alpha(torch.optim.SGD(alphas, lr=0.5), alphas, gradients, LevelLoss(3.0, 48.0))
+    for alpha, old, gradient in zip(alphas, before, gradients):
+        torch.testing.assert_close(alpha.detach(), old - 0.5 * gradient / 48)
