@@ -2,7 +2,7 @@
 
 The steps of all layers, Y_k = X_k + G_k(H_k), form a chain, because each reads what the step before
 it has written. So autograd goes back through them one by one, from the last to the first. The last
-step saves the stream after it; the others save nothing. The backward of a step finds the stream as
+step saves the stack's output; the others save nothing. The backward of a step finds the stream as
 its forward left it. It computes G_k again, which gives the gradients, and subtracts it, which gives
 the stream as the step before has left it.
 
@@ -23,7 +23,7 @@ from .call_state import CallState
 from .context import Context
 from .mixed_operation import Gradients
 from .mixture import Mixture
-from .reversible_layer import Coupling, ReversibleLayer, others
+from .reversible_layer import Coupling, ReversibleLayer
 
 #: Is given the stack's reconstructed input, n parts (T, B, d/n).
 Observer = Callable[[Sequence[Tensor]], None]
@@ -51,8 +51,8 @@ def run_with_reconstruction(
     mixture: Optional[Mixture],
     call: CallState,
     observer: Optional[Observer],
-) -> List[Tensor]:
-    """The stream after `layers`, with a graph that stores nothing else.
+) -> Tensor:
+    """The output (T, B, d) of `layers`, with a graph that stores nothing else.
 
     Args:
         layers: of the stack
@@ -67,7 +67,7 @@ def run_with_reconstruction(
     steps = [step for layer in layers for step in layer.couplings(context, mixture, call)]
     reconstruction, streams = Reconstruction(steps, observer), list(streams)
     for step in steps:
-        streams[step.k] = StepWithReconstruction.apply(
+        output = StepWithReconstruction.apply(
             reconstruction,
             step,
             step.mixture.probabilities,
@@ -75,7 +75,8 @@ def run_with_reconstruction(
             *streams,
             *step.node.parameters(),
         )
-    return streams
+        streams[step.k] = output
+    return output
 
 
 class StepWithReconstruction(torch.autograd.Function):
@@ -95,38 +96,43 @@ class StepWithReconstruction(torch.autograd.Function):
         encoder_out: Optional[Tensor],
         *tensors: Tensor,
     ) -> Tensor:
-        """Y_k (T, B, d/n); `tensors` are the n parts (T, B, d/n) before it, and the weights."""
-        splits = step.splits
-        streams, ctx.weights = list(tensors[:splits]), tensors[splits:]
-        streams[step.k] = step.forward(streams)
+        """Y_k (T, B, d/n); of the last step all parts (T, B, d), which are the stack's output.
+
+        `tensors` are the n parts (T, B, d/n) before the step, and the weights.
+        """
+        streams, ctx.weights = list(tensors[: step.splits]), tensors[step.splits :]
+        streams[step.k] = output = step.forward(streams)
         ctx.reconstruction, ctx.step = reconstruction, step
         ctx.is_last = step is reconstruction.steps[-1]
-        ctx.save_for_backward(*(streams if ctx.is_last else ()), *ctx.weights)
-        return streams[step.k]
+        if ctx.is_last:
+            output = torch.cat(streams, dim=-1)
+        ctx.save_for_backward(*([output] if ctx.is_last else []), *ctx.weights)
+        return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
         """Reconstruct, differentiate, forget."""
-        saved, step, reconstruction = ctx.saved_tensors, ctx.step, ctx.reconstruction
+        step, reconstruction, n = ctx.step, ctx.reconstruction, ctx.step.splits
+        needs_p, needs_encoder_out, *needs = ctx.needs_input_grad[2:]
+        grads: List[Optional[Tensor]] = [None] * n
+        grads[step.k] = grad_output
+        saved = ctx.saved_tensors  # reading them is what finds weights that have changed
         if ctx.is_last:
-            reconstruction.streams = list(saved[: step.splits])
+            reconstruction.streams = list(saved[0].chunk(n, dim=-1))
+            grads = list(grad_output.chunk(n, dim=-1))
         # The tensors themselves: hooks on saved tensors may give copies back.
         tensors = (step.mixture.probabilities, step.context.encoder_out, *ctx.weights)
-        needs = ctx.needs_input_grad[2:]
-        needs_streams, needs = needs[2 : 2 + step.splits], needs[:2] + needs[2 + step.splits :]
-        gradients: Gradients = {tensor: None for tensor, need in zip(tensors, needs) if need}
+        needed = zip(tensors, (needs_p, needs_encoder_out, *needs[n:]))
+        gradients: Gradients = {tensor: None for tensor, need in needed if need}
         with _without_hooks(ctx.weights):
-            grads = step.reverse(
-                reconstruction.streams, grad.contiguous(), others(needs_streams, step.k), gradients
-            )
-        grads.insert(step.k, grad)
+            step.reverse(reconstruction.streams, grads, needs[:n], gradients)
         if step is reconstruction.steps[0]:
             if reconstruction.observer is not None:
                 reconstruction.observer(reconstruction.streams)
             reconstruction.streams = []
-        of_probabilities, of_encoder_out, *of_weights = map(gradients.get, tensors)
-        return (None, None, of_probabilities, of_encoder_out, *grads, *of_weights)
+        of_p, of_encoder_out, *of_weights = map(gradients.get, tensors)
+        return (None, None, of_p, of_encoder_out, *grads, *of_weights)
 
 
 @contextmanager

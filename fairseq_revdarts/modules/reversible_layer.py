@@ -13,9 +13,8 @@ With n = 2 this is the coupling of RevNet (Gomez et al. 2017). The parts are hel
 `streams`, whose place k is replaced at step k: the other places hold exactly what G_k reads, both
 on the way forward and on the way back.
 
-Each step is one operation of autograd, which adds up the gradients: when the backward comes to
-step k, all of dL/dY_k is there, because every later step reads Y_k. It is dL/dX_k as well, to which
-earlier steps add.
+The same holds for the gradients. When the backward comes to step k, all of dL/dY_k is there, because
+only later steps read Y_k. It is the gradient of X_k as well, to which earlier steps add theirs.
 """
 
 from dataclasses import dataclass
@@ -142,36 +141,38 @@ class Coupling:
             return streams[self.k] + self.node(h, self.context, self.mixture)
 
     def reverse(
-        self, streams: List[Tensor], grad: Tensor, needed: Sequence[bool], gradients: Gradients
-    ) -> List[Optional[Tensor]]:
-        """Turn Y_k into X_k, in place; dL/dY_k is also dL/dX_k.
+        self,
+        streams: List[Tensor],
+        grads: List[Optional[Tensor]],
+        needed: Sequence[bool],
+        gradients: Gradients,
+    ) -> None:
+        """Turn Y_k into X_k, and dL/dY_k into dL/dX_k and what G_k adds to the others, in place.
 
         Args:
             streams: Y_1, ..., Y_k, X_{k+1}, ..., X_n: all (T, B, d/n)
-            grad: dL/dY_k, (T, B, d/n)
-            needed: for each of the other parts, whether it needs a gradient
+            grads: for each of these the gradient so far, or None; of Y_k it is complete
+            needed: for each part, whether it needs a gradient
             gradients: of p, the encoder's output and the weights, added to in place
-
-        Returns:
-            what G_k adds to the gradients of the other parts (T, B, d/n); None where not needed
         """
-        inputs = [
-            part.detach().requires_grad_(need)
-            for part, need in zip(others(streams, self.k), needed)
-        ]
+        grad = grads[self.k].contiguous()
+        places = (j for j in range(len(streams)) if j != self.k)
+        inputs = {j: streams[j].detach().requires_grad_(needed[j]) for j in places}
+        wanted = {j: part for j, part in inputs.items() if part.requires_grad}
         with self._state():
             with torch.enable_grad():
-                pooled = self.layer.node_input(inputs)
-            h = pooled.detach().to(self.call.dtype).requires_grad_(pooled.requires_grad)
-            if h.requires_grad:
+                pooled = self.layer.node_input(list(inputs.values()))
+            h = pooled.detach().to(self.call.dtype).requires_grad_(bool(wanted))
+            if wanted:
                 gradients[h] = torch.zeros_like(grad)  # in the precision of the stream
             output = self.node.recompute_and_backward(
                 h, grad, self.context, self.mixture, gradients
             )
             streams[self.k] = streams[self.k] - output
-            wanted = [part for part in inputs if part.requires_grad]
-            grads = iter(torch.autograd.grad(pooled, wanted, gradients[h]) if wanted else ())
-        return [next(grads) if need else None for need in needed]
+            if wanted:
+                found = torch.autograd.grad(pooled, list(wanted.values()), gradients[h])
+                for j, gradient in zip(wanted, found):
+                    grads[j] = gradient if grads[j] is None else gradient + grads[j]
 
     def _state(self) -> ContextManager[None]:
         return self.call.restored(self.layer.first_node + self.k)

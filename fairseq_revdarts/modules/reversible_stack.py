@@ -54,15 +54,13 @@ class ReversibleStack(nn.Module):
         backprop = self.backprop if torch.is_grad_enabled() else "store"
         if backprop == "reconstruct":
             observer = partial(self.record_drift, stream) if self.measures_drift else None
-            streams = run_with_reconstruction(
-                self.layers, streams, context, mixture, call, observer
-            )
-        else:
-            for layer in self.layers:
-                run = partial(_run_layer, layer, context, mixture, call)
-                if backprop == "checkpoint":  # the call's state replays the dropout masks
-                    run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
-                streams = run(*streams)
+            output = run_with_reconstruction(self.layers, streams, context, mixture, call, observer)
+            return output.to(x.dtype)
+        for layer in self.layers:
+            run = partial(_run_layer, layer, context, mixture, call)
+            if backprop == "checkpoint":  # the call's state replays the dropout masks
+                run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+            streams = run(*streams)
         return torch.cat(tuple(streams), dim=-1).to(x.dtype)
 
     def record_drift(self, true_input: Tensor, streams: Sequence[Tensor]) -> None:

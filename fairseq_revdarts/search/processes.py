@@ -42,7 +42,7 @@ def check_processes(cfg: BilevelSearchConfig) -> None:
 def check_idle_candidates(cfg: BilevelSearchConfig, model: RevDartsTransformerModel) -> None:
     """Refuse what --ddp-backend c10d cannot do if candidates are idle in an update.
 
-    With reconstruction all weights of a stack are inputs of one function, and idle ones get no
+    With reconstruction all weights of a node are inputs of one function, and idle ones get no
     gradient from it. In plain autograd they are unused, which c10d has to be told.
 
     Raises:
