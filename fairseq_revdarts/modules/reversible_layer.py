@@ -13,8 +13,8 @@ With n = 2 this is the coupling of RevNet (Gomez et al. 2017). The parts are hel
 `streams`, whose place k is replaced at step k: the other places hold exactly what G_k reads, both
 on the way forward and on the way back.
 
-The same holds for the gradients. When the backward comes to step k, all of dL/dY_k is there, because
-only later steps read Y_k. It is the gradient of X_k as well, to which earlier steps add theirs.
+The same holds for the gradients. When the backward comes to step k, all of dL/dY_k is there,
+because only later steps read Y_k. It is the gradient of X_k as well, to which earlier steps add.
 """
 
 from dataclasses import dataclass
