@@ -125,11 +125,15 @@ def context(side, length, padding_mask=None, encoder_out=None, encoder_padding_m
 
 
 def activation_peak_of(function, weights, *existing):
-    """Peak of live bytes in `function()`, without the gradients that it leaves in `weights`."""
+    """Peak of live bytes in `function()`, without `weights` and their gradients."""
     gc.collect()
-    with LiveMemory([*weights, *existing]) as memory:
+    with LiveMemory([*weights, *gradients_in(weights), *existing]) as memory:
         function()
-    return memory.peak(leave_out=[weight.grad for weight in weights if weight.grad is not None])
+    return memory.peak(leave_out=gradients_in(weights))
+
+
+def gradients_in(weights):
+    return [weight.grad for weight in weights if weight.grad is not None]
 
 
 @st.composite

@@ -32,6 +32,9 @@ class ReversibleSearchCriterionConfig(LabelSmoothedCrossEntropyCriterionConfig):
 class ReversibleSearchCriterion(LabelSmoothedCrossEntropyCriterion):
     """Label-smoothed cross entropy, for theta and for alpha.
 
+    What is logged as loss and alpha_loss includes the smoothing. nll_loss and ppl, alpha_nll_loss
+    and alpha_ppl are without it.
+
     In training, the output projection and the loss are computed chunk by chunk, and again in the
     backward, so that the logits of one chunk are held at a time.
     """

@@ -15,7 +15,7 @@ not searched, has a single candidate and no p: G(H) = o(H).
 """
 
 from dataclasses import replace
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence
 
 import torch
 from fairseq.modules import FairseqDropout
@@ -25,7 +25,7 @@ from .context import Context, OperationSettings
 from .mixture import NodeMixture
 from .operations import build_operation
 
-#: Gradients of the weights and of the encoder's output; a tensor that is no key needs none.
+#: The gradients of one node, added to in place; a tensor that is no key needs none.
 Gradients = Dict[Tensor, Optional[Tensor]]
 
 
@@ -66,34 +66,38 @@ class MixedOperation(nn.Module):
         context: Context,
         mixture: NodeMixture,
         gradients: Gradients,
-    ) -> Tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """G(H) again, and the gradients through it.
 
         Args:
             h, context, mixture: as in the forward
             grad: (T, B, C), gradient of G(H)
-            gradients: of weights and the encoder's output, added to in place
+            gradients: of H, p, the encoder's output and the weights, as far as they are keys;
+                added to in place
 
         Returns:
-            G(H), equal to the forward's bit by bit, and the gradient of H: both (T, B, C)
+            G(H) (T, B, C), equal to the forward's bit by bit
         """
         context = self._with_dropout_mask(h, context)
-        output, grad_h = None, torch.zeros_like(grad)
-        probabilities = mixture.probabilities
+        output, probabilities = None, mixture.probabilities
+        dots = [grad.new_zeros(())] * len(self.candidates)
         for index in mixture.living:
             candidate = self.candidates[index]
-            h = h.detach().requires_grad_()
-            with torch.enable_grad():
+            tensors = (h, context.encoder_out, *candidate.parameters())
+            wanted = [tensor for tensor in tensors if tensor in gradients]
+            with torch.set_grad_enabled(bool(wanted)):
                 candidate_output = candidate(h, context)
             term = candidate_output.detach().to(grad.dtype)
-            if mixture.grad is not None:
-                mixture.grad[index] += torch.dot(grad.flatten(), term.flatten())
+            if probabilities in gradients:
+                dots[index] = torch.dot(grad.flatten(), term.flatten())
             output = _accumulate(output, term, probabilities, index)
             if candidate_output.requires_grad:  # zero's does not
                 weighted = grad if probabilities is None else probabilities[index] * grad
-                grad_h += _backward(candidate, candidate_output, h, weighted, context, gradients)
+                _backward(candidate_output, weighted, wanted, gradients)
             del candidate_output  # and with it this candidate's graph, before the next
-        return output, grad_h
+        if probabilities in gradients:
+            gradients[probabilities] = torch.stack(dots).to(probabilities.dtype)
+        return output
 
     def _with_dropout_mask(self, h: Tensor, context: Context) -> Context:
         rate, always = self.dropout.p, self.dropout.apply_during_inference
@@ -117,23 +121,12 @@ def _accumulate(
 
 
 def _backward(
-    candidate: nn.Module,
-    output: Tensor,
-    h: Tensor,
-    grad: Tensor,
-    context: Context,
-    gradients: Gradients,
-) -> Tensor:
-    """Push `grad` (T, B, C) through one candidate's graph; returns the gradient of H."""
-    others = [tensor for tensor in candidate.parameters() if tensor in gradients]
-    if context.encoder_out is not None and context.encoder_out in gradients:
-        others.append(context.encoder_out)
-    grad_h, *grads = torch.autograd.grad(
-        output, [h, *others], grad.to(output.dtype), allow_unused=True
-    )
-    for tensor, gradient in zip(others, grads):
+    output: Tensor, grad: Tensor, tensors: Sequence[Tensor], gradients: Gradients
+) -> None:
+    """Push `grad` (T, B, C) through one candidate's graph; adds to the gradients of `tensors`."""
+    found = torch.autograd.grad(output, tensors, grad.to(output.dtype), allow_unused=True)
+    for tensor, gradient in zip(tensors, found):
         if gradient is not None:
             so_far = gradients[tensor]
             # Laid out as the weight is: otherwise autograd would copy it, and both would be held.
             gradients[tensor] = gradient.contiguous() if so_far is None else so_far.add_(gradient)
-    return grad_h

@@ -24,12 +24,10 @@ class NodeMixture(NamedTuple):
     Args:
         living: indices of the candidates that are evaluated
         probabilities: (candidates,); None if the node is not searched
-        grad: (candidates,), dL/dp, added to in place; None if alpha needs no gradient
     """
 
     living: Tuple[int, ...]
     probabilities: Optional[Tensor] = None
-    grad: Optional[Tensor] = None
 
 
 #: The mixture of a node with a single candidate: one of a derived network, or a fixed one.
@@ -43,12 +41,10 @@ class Mixture:
     Args:
         probabilities: (s, searched splits, candidates); 0 for candidates that do not live
         living: their indices
-        grad: as `probabilities`, dL/dp, added to in place; None if alpha needs no gradient
     """
 
     probabilities: Tensor
     living: Living
-    grad: Optional[Tensor] = None
 
     @classmethod
     def of_all(cls, probabilities: Tensor) -> "Mixture":
@@ -59,8 +55,7 @@ class Mixture:
         """The part of split `k`, from 0, in layer `row` of the cell; SINGLE if it is fixed."""
         if k >= len(self.living[row]):
             return SINGLE
-        grad = None if self.grad is None else self.grad[row, k]
-        return NodeMixture(self.living[row][k], self.probabilities[row, k], grad)
+        return NodeMixture(self.living[row][k], self.probabilities[row, k])
 
 
 def all_living(alpha: Tensor) -> Living:

@@ -13,12 +13,13 @@ With n = 2 this is the coupling of RevNet (Gomez et al. 2017). The parts are hel
 `streams`, whose place k is replaced at step k: the other places hold exactly what G_k reads, both
 on the way forward and on the way back.
 
-The gradients are held in one list too. When the backward comes to part k, its place holds all of
-dL/dY_k. G_k adds its contributions to the other places, and what stands at k in the end is dL/dX_k.
+The same holds for the gradients. When the backward comes to step k, all of dL/dY_k is there,
+because only later steps read Y_k. It is the gradient of X_k as well, to which earlier steps add.
 """
 
+from dataclasses import dataclass
 from functools import reduce
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, ContextManager, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,69 +79,105 @@ class ReversibleLayer(nn.Module):
         self.normalizes = node_input == "normalized"
         self.nodes = nn.ModuleList(MixedOperation(names, settings) for names in operations)
 
-    def couple(
-        self,
-        streams: List[Tensor],
-        context: Context,
-        mixture: Optional[Mixture],
-        call: CallState,
-    ) -> None:
-        """Turn the layer's inputs X into its outputs Y, in place.
+    def couplings(
+        self, context: Context, mixture: Optional[Mixture], call: CallState
+    ) -> List["Coupling"]:
+        """The layer's n steps in one call of its stack.
 
         Args:
-            streams: n parts of shape (T, B, d/n)
             context: what the operations read in addition to H
             mixture: the stack's living candidates; None in a derived network
-            call: the state of this forward
+            call: the state of this call
         """
-        for k, node in enumerate(self.nodes):
-            call.seed_node(self.first_node + k)
-            h = self.node_input(_others(streams, k)).to(call.dtype)
-            streams[k] = streams[k] + node(h, context, self._mixture_of(k, mixture))
-
-    def uncouple(
-        self,
-        streams: List[Tensor],
-        grads: List[Tensor],
-        context: Context,
-        mixture: Optional[Mixture],
-        gradients: Gradients,
-        call: CallState,
-    ) -> None:
-        """Turn the layer's outputs Y into its inputs X, and dL/dY into dL/dX, in place.
-
-        Args:
-            streams, context, mixture, call: as in `couple`
-            grads: n parts of shape (T, B, d/n)
-            gradients: of weights and the encoder's output, added to in place
-        """
-        for k in reversed(range(len(streams))):
-            inputs = [part.detach().requires_grad_() for part in _others(streams, k)]
-            with torch.enable_grad():
-                h = self.node_input(inputs)
-            call.seed_node(self.first_node + k)
-            output, grad_h = self.nodes[k].recompute_and_backward(
-                h.detach().to(call.dtype),
-                grads[k],
+        return [
+            Coupling(
+                self,
+                k,
                 context,
-                self._mixture_of(k, mixture),
-                gradients,
+                SINGLE if mixture is None else mixture.node(self.cell_row, k),
+                call,
             )
-            streams[k] = streams[k] - output
-            grad_inputs = iter(torch.autograd.grad(h, inputs, grad_h))
-            for j in range(len(grads)):
-                if j != k:
-                    grads[j] += next(grad_inputs)
+            for k in range(len(self.nodes))
+        ]
 
     def node_input(self, streams: Sequence[Tensor]) -> Tensor:
         """H of a node, from all other parts of the stream: all (T, B, C)."""
         pooled = self.pool(streams)
         return F.layer_norm(pooled, pooled.shape[-1:]) if self.normalizes else pooled
 
-    def _mixture_of(self, k: int, mixture: Optional[Mixture]) -> NodeMixture:
-        """The part of node `k`; layers in the same place of a cell share it."""
-        return SINGLE if mixture is None else mixture.node(self.cell_row, k)
+
+@dataclass(frozen=True)
+class Coupling:
+    """Step k of a layer in one call, forwards and backwards.
+
+    Args:
+        layer: the layer
+        k: the part of the stream that the step replaces, from 0
+        context: what the operations read in addition to H
+        mixture: the node's living candidates and their probabilities
+        call: the state of this call
+    """
+
+    layer: ReversibleLayer
+    k: int
+    context: Context
+    mixture: NodeMixture
+    call: CallState
+
+    @property
+    def splits(self) -> int:
+        """n."""
+        return len(self.layer.nodes)
+
+    @property
+    def node(self) -> MixedOperation:
+        """G_k."""
+        return self.layer.nodes[self.k]
+
+    def forward(self, streams: Sequence[Tensor]) -> Tensor:
+        """Y_k = X_k + G_k(H_k), from Y_1, ..., Y_{k-1}, X_k, ..., X_n: all (T, B, d/n)."""
+        with self._state():
+            h = self.layer.node_input(others(streams, self.k)).to(self.call.dtype)
+            return streams[self.k] + self.node(h, self.context, self.mixture)
+
+    def reverse(
+        self,
+        streams: List[Tensor],
+        grads: List[Optional[Tensor]],
+        needed: Sequence[bool],
+        gradients: Gradients,
+    ) -> None:
+        """Turn Y_k into X_k, and dL/dY_k into dL/dX_k and what G_k adds to the others, in place.
+
+        Args:
+            streams: Y_1, ..., Y_k, X_{k+1}, ..., X_n: all (T, B, d/n)
+            grads: for each of these the gradient so far, or None; of Y_k it is complete
+            needed: for each part, whether it needs a gradient
+            gradients: of p, the encoder's output and the weights, added to in place
+        """
+        grad = grads[self.k].contiguous()
+        places = (j for j in range(len(streams)) if j != self.k)
+        inputs = {j: streams[j].detach().requires_grad_(needed[j]) for j in places}
+        wanted = {j: part for j, part in inputs.items() if part.requires_grad}
+        with self._state():
+            with torch.enable_grad():
+                pooled = self.layer.node_input(list(inputs.values()))
+            h = pooled.detach().to(self.call.dtype).requires_grad_(bool(wanted))
+            if wanted:
+                gradients[h] = torch.zeros_like(grad)  # in the precision of the stream
+            output = self.node.recompute_and_backward(
+                h, grad, self.context, self.mixture, gradients
+            )
+            streams[self.k] = streams[self.k] - output
+            if wanted:
+                found = torch.autograd.grad(pooled, list(wanted.values()), gradients[h])
+                for j, gradient in zip(wanted, found):
+                    grads[j] = gradient if grads[j] is None else gradient + grads[j]
+
+    def _state(self) -> ContextManager[None]:
+        return self.call.restored(self.layer.first_node + self.k)
 
 
-def _others(streams: List[Tensor], k: int) -> List[Tensor]:
-    return streams[:k] + streams[k + 1 :]
+def others(streams: Sequence[Tensor], k: int) -> List[Tensor]:
+    """All parts of the stream but part `k`."""
+    return [*streams[:k], *streams[k + 1 :]]

@@ -1,23 +1,16 @@
-"""A stack of reversible layers, and backpropagation with reconstruction.
+"""A stack of reversible layers, and the ways to backpropagate through it."""
 
-Backpropagation with reconstruction stores the output of the last layer alone. Layer by layer, from
-the top, it computes a layer's inputs from its outputs (reversible_layer.py). A step costs the
-forward, one recomputation of each G_k, which serves the reconstruction and the gradient alike, and
-the backward.
-"""
-
-from dataclasses import replace
-from typing import Any, List, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from .call_state import CallState
 from .context import Context
-from .mixed_operation import Gradients
 from .mixture import Mixture
+from .reconstruction import run_with_reconstruction
 from .reversible_layer import ReversibleLayer
 
 
@@ -56,52 +49,25 @@ class ReversibleStack(nn.Module):
         Returns:
             (T, B, d), of the dtype of `x`
         """
-        call = CallState.capture(x, self.training or self.retains_dropout)
+        nodes = [node for layer in self.layers for node in layer.nodes]
+        call = CallState.capture(x, self.training or self.retains_dropout, nodes)
         stream = x.to(torch.promote_types(x.dtype, torch.float32))
-        if self.backprop == "reconstruct" and torch.is_grad_enabled():
-            output = BackpropagateWithReconstruction.apply(
-                self,
-                context,
-                mixture,
-                call,
-                stream,
-                None if mixture is None else mixture.probabilities,
-                context.encoder_out,
-                *self.parameters(),
-            )
-        else:
-            output = self.run(stream, context, mixture, call)
-        return output.to(x.dtype)
+        streams: Sequence[Tensor] = stream.chunk(self.splits, dim=-1)
+        backprop = self.backprop if torch.is_grad_enabled() else "store"
+        if backprop == "reconstruct":
+            observer = partial(self.record_drift, stream) if self.measures_drift else None
+            output = run_with_reconstruction(self.layers, streams, context, mixture, call, observer)
+            return output.to(x.dtype)
+        for layer in self.layers:
+            run = partial(_run_layer, layer, context, mixture, call)
+            if backprop == "checkpoint":  # the call's state replays the dropout masks
+                run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+            streams = run(*streams)
+        return torch.cat(tuple(streams), dim=-1).to(x.dtype)
 
     def make_generation_fast_(self, retain_dropout: bool = False, **unused: Any) -> None:
         """fairseq's hook before generation, for --retain-dropout."""
         self.retains_dropout = retain_dropout
-
-    def run(
-        self, stream: Tensor, context: Context, mixture: Optional[Mixture], call: CallState
-    ) -> Tensor:
-        """The layers one after another, with plain autograd or checkpointing; (T, B, d)."""
-
-        def step(layer: ReversibleLayer, *parts: Tensor) -> Tuple[Tensor, ...]:
-            streams = list(parts)
-            with call.restored():
-                layer.couple(streams, context, mixture, call)
-            return tuple(streams)
-
-        streams: Sequence[Tensor] = self.split(stream)
-        checkpoints = self.backprop == "checkpoint" and torch.is_grad_enabled()
-        for layer in self.layers:
-            if checkpoints:  # the call's state replays the dropout masks
-                streams = checkpoint(
-                    step, layer, *streams, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                streams = step(layer, *streams)
-        return torch.cat(tuple(streams), dim=-1)
-
-    def split(self, stream: Tensor) -> List[Tensor]:
-        """The n parts (T, B, d/n) of a stream (T, B, d)."""
-        return list(stream.chunk(self.splits, dim=-1))
 
     def record_drift(self, true_input: Tensor, streams: Sequence[Tensor]) -> None:
         """Keep the relative error of the reconstructed stack input, ||X' - X|| / ||X||.
@@ -114,71 +80,15 @@ class ReversibleStack(nn.Module):
         self.drift = error.norm() / true_input.norm()
 
 
-class BackpropagateWithReconstruction(torch.autograd.Function):
-    """A whole stack of reversible layers, of which only the last layer's outputs are stored.
-
-    Weights, probabilities and the encoder's output go in as inputs and their gradients come out as
-    outputs, each tensor once. So the hooks of distributed training, `torch.autograd.grad` and
-    frozen tensors work as with any other operation.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        stack: ReversibleStack,
-        context: Context,
-        mixture: Optional[Mixture],
-        call: CallState,
-        x: Tensor,
-        probabilities: Optional[Tensor],
-        encoder_out: Optional[Tensor],
-        *weights: Tensor,
-    ) -> Tensor:
-        """The stack's output (T, B, d) for its input `x` (T, B, d)."""
-        output = stack.run(x, context, mixture, call)
-        ctx.stack, ctx.call, ctx.living = stack, call, mixture and mixture.living
-        ctx.context = _detached(context, requires_grad=ctx.needs_input_grad[6])
-        ctx.true_input = x if stack.measures_drift else None
-        ctx.weights = weights  # themselves: hooks on saved tensors may give copies back
-        ctx.save_for_backward(output, probabilities, *weights)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> Tuple[Optional[Tensor], ...]:
-        """From the stack's output upwards: reconstruct, differentiate, forget."""
-        output, probabilities, *_ = ctx.saved_tensors
-        needs_x, needs_alpha, needs_encoder_out, *needs_weights = ctx.needs_input_grad[4:]
-        encoder_out = ctx.context.encoder_out
-        gradients: Gradients = {w: None for w, needed in zip(ctx.weights, needs_weights) if needed}
-        if needs_encoder_out:
-            gradients[encoder_out] = None
-        grad_probabilities = torch.zeros_like(probabilities) if needs_alpha else None
-        mixture = ctx.living and Mixture(probabilities, ctx.living, grad_probabilities)
-
-        # Copies: the gradients are added to in place.
-        streams = ctx.stack.split(output)
-        grads = [
-            part.clone(memory_format=torch.contiguous_format)
-            for part in ctx.stack.split(grad_output)
-        ]
-        with ctx.call.restored():
-            for layer in reversed(ctx.stack.layers):
-                layer.uncouple(streams, grads, ctx.context, mixture, gradients, ctx.call)
-        if ctx.true_input is not None:
-            ctx.stack.record_drift(ctx.true_input, streams)
-        return (
-            *(None, None, None, None),
-            torch.cat(grads, dim=-1) if needs_x else None,
-            grad_probabilities,
-            gradients.get(encoder_out),
-            *map(gradients.get, ctx.weights),
-        )
-
-
-def _detached(context: Context, requires_grad: bool) -> Context:
-    """`context` with the encoder's output as a new leaf, detached from the encoder."""
-    if context.encoder_out is None:
-        return context
-    leaf = context.encoder_out.detach().requires_grad_(requires_grad)
-    return replace(context, encoder_out=leaf)
+def _run_layer(
+    layer: ReversibleLayer,
+    context: Context,
+    mixture: Optional[Mixture],
+    call: CallState,
+    *parts: Tensor,
+) -> List[Tensor]:
+    """A layer's outputs from its inputs, n parts (T, B, d/n), with plain autograd."""
+    streams = list(parts)
+    for step in layer.couplings(context, mixture, call):
+        streams[step.k] = step.forward(streams)
+    return streams

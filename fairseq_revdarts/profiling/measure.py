@@ -153,30 +153,38 @@ class Steps:
 def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
     """Bytes of weights and of their gradients, and the peak of all else that lives in `step`.
 
-    On a GPU the allocator tells the peak of all; without weights and gradients it is that of the
-    activations. Elsewhere the activations are counted in live bytes.
+    "activations" is the peak of the first micro-batch of an update. "later_activations" is that of
+    a later one, whose gradients are added to those there are; a step without gradients has none.
     """
     steps.clear()
-    weights = sum(weight.nbytes for weight in steps.model.parameters())
-    device = steps.weights[0].device
+    result = {
+        "weights": sum(weight.nbytes for weight in steps.model.parameters()),
+        "activations": _activation_peak(steps, step),
+        "gradients": sum(gradient.nbytes for gradient in _gradients(steps)),
+    }
+    if result["gradients"]:
+        result["later_activations"] = _activation_peak(steps, step)
+    steps.clear()
+    return result
+
+
+def _activation_peak(steps: Steps, step: Callable[[], None]) -> int:
+    """Most bytes that live in `step`, weights and their gradients not counted.
+
+    On a GPU, what the allocator holds; elsewhere, live bytes of tensors.
+    """
+    device, before = steps.weights[0].device, _gradients(steps)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)  # other networks too
+        held = torch.cuda.memory_allocated(device)  # other networks too
         step()
-        gradients = _gradients(steps)
-        held = sum(gradient.nbytes for gradient in gradients)
-        allocated = torch.cuda.max_memory_allocated(device)
-        result = {"activations": allocated - before - held, "allocated": allocated}
-    else:
-        batch = [leaf for leaf in tree_flatten(steps.batch)[0] if isinstance(leaf, Tensor)]
-        existing = [*steps.model.parameters(), *steps.model.buffers(), *batch]
-        with LiveMemory(existing) as memory:
-            step()
-        gradients = _gradients(steps)
-        held = sum(gradient.nbytes for gradient in gradients)
-        result = {"activations": memory.peak(leave_out=gradients)}
-    steps.clear()
-    return {"weights": weights, "gradients": held, **result}
+        held += sum(gradient.nbytes for gradient in _gradients(steps))
+        held -= sum(gradient.nbytes for gradient in before)
+        return torch.cuda.max_memory_allocated(device) - held
+    batch = [leaf for leaf in tree_flatten(steps.batch)[0] if isinstance(leaf, Tensor)]
+    with LiveMemory([*steps.model.parameters(), *steps.model.buffers(), *batch, *before]) as memory:
+        step()
+    return memory.peak(leave_out=_gradients(steps))
 
 
 def measure_drift(steps: Steps) -> List[float]:

@@ -11,8 +11,9 @@ ADAM_MOMENTS = 2
 REFERENCE = "store"
 LEGEND = f"""\
 MB      peak of the activations in a step of theta or alpha, weights and gradients not counted
+later   theta's in a later micro-batch of an update (--update-freq), added to earlier gradients
 s       seconds of forward and backward, median [least-most] of the runs; pair: theta and alpha
-/{REFERENCE}  as a multiple of {REFERENCE}: memory of the larger step, and time"""
+/{REFERENCE}  as a multiple of {REFERENCE}: memory of the step that needs most, and time"""
 
 
 def describe(rows: List[Row], memory: Optional[float]) -> str:
@@ -53,14 +54,15 @@ def table(rows: List[Row], memory: Optional[float]) -> str:
             return [row["network"], row["failed"]]
         return [
             row["network"],
-            *(f"{row[step]['activations'] / MEGA:.1f}" for step in steps),
+            *(_megabytes(used) for used in peaks(row)),
             _ratio(activations, row, reference),
             _spread(row[f"{time}_seconds"]),
             _ratio(seconds, row, reference),
             *([_fits(row, memory)] if memory else []),
         ]
 
-    header = ["network", *(f"{step} MB" for step in steps), f"/{REFERENCE}"]
+    columns = ["theta MB", "later", "alpha MB"][: len(steps) + 1] if steps else []
+    header = ["network", *columns, f"/{REFERENCE}"]
     header += [f"{time} s", f"/{REFERENCE}", *([f"fits {memory:g} GB"] if memory else [])]
     return _align([header, *map(cells, rows)])
 
@@ -85,9 +87,15 @@ def largest(results: List[Dict[str, Any]], swept: str, memory: float) -> str:
     return "\n".join(lines)
 
 
+def peaks(row: Row) -> List[int]:
+    """Bytes of activations: in theta's first micro-batch, in a later one, in alpha's step."""
+    of_alpha = [row["alpha"]["activations"]] if "alpha" in row else []
+    return [row["theta"]["activations"], row["theta"]["later_activations"], *of_alpha]
+
+
 def activations(row: Row) -> int:
-    """Bytes of the larger step."""
-    return max(row[step]["activations"] for step in ("theta", "alpha") if step in row)
+    """Bytes of the step that needs most."""
+    return max(peaks(row))
 
 
 def _fits(row: Row, memory: float) -> str:
@@ -111,6 +119,10 @@ def _ratio(figure: Callable[[Row], float], row: Row, reference: Optional[Row]) -
 
 def _spread(values: List[float]) -> str:
     return f"{_number(median(values))} [{_number(min(values))}-{_number(max(values))}]"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / MEGA:.1f}" if size < GIGA else f"{size / MEGA:.0f}"
 
 
 def _number(value: float) -> str:

@@ -66,10 +66,12 @@ def alpha_gradients(
     total = LevelLoss(0.0, 0.0)
     with only_alpha_requires_grad(model):
         for batch in filter(None, batches):
-            loss, sample_size, _ = criterion(model, to_device(batch, model))
+            loss, sample_size, logged = criterion(model, to_device(batch, model))
             for gradient, term in zip(gradients, torch.autograd.grad(loss * loss_scale, alphas)):
                 gradient += term / loss_scale
-            total += LevelLoss(float(loss.detach()), float(sample_size))
+            loss = loss.detach()  # without smoothing, a criterion may log nothing else
+            nll, tokens = logged.get("nll_loss", loss), logged.get("ntokens", sample_size)
+            total += LevelLoss(float(loss), float(sample_size), float(nll), float(tokens))
     return gradients, total
 
 

@@ -1,19 +1,33 @@
 """The loss of one level of the search, theta's or alpha's, over any number of batches."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True)
 class LevelLoss:
-    """A level's summed loss (nats) over its batches, and the number of target tokens in them."""
+    """Sums over the batches of a level; losses in nats.
+
+    Args:
+        loss: with label smoothing
+        sample_size: target tokens, or sentences with --sentence-avg
+        nll_loss: without label smoothing, of alpha's level alone: fairseq logs theta's
+        tokens: target tokens, for `nll_loss`
+    """
 
     loss: float
     sample_size: float
+    nll_loss: float = 0.0
+    tokens: float = 0.0
 
     @property
     def mean(self) -> float:
         """Nats per token."""
         return self.loss / max(self.sample_size, 1)
 
+    @property
+    def mean_nll(self) -> float:
+        """Nats per token, without label smoothing."""
+        return self.nll_loss / max(self.tokens, 1)
+
     def __add__(self, other: "LevelLoss") -> "LevelLoss":
-        return LevelLoss(self.loss + other.loss, self.sample_size + other.sample_size)
+        return LevelLoss(*(one + more for one, more in zip(astuple(self), astuple(other))))

@@ -1,7 +1,8 @@
 """The report of a search while it runs: both losses, the reconstruction drift, signs of collapse.
 
 fairseq's metrics take all of it to the log, the progress bar, TensorBoard and Weights & Biases;
-`search.jsonl` keeps the same under the same names, without rounding.
+`search.jsonl` keeps the same under the same names, without rounding; of the losses, those that are
+minimised, with label smoothing.
 """
 
 import logging
@@ -9,6 +10,7 @@ import math
 from typing import Any, Dict, List, Optional
 
 import torch
+from fairseq import utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.logging import metrics
 
@@ -134,11 +136,16 @@ class SearchMonitor:
             "living": architecture.mean_living(),
             "drift": architecture.last_drift(),
         }
-        losses = {"loss": _bits(theta_loss), "alpha_loss": alpha_loss and _bits(alpha_loss)}
+        losses = {
+            "loss": _bits(theta_loss.mean),
+            "alpha_loss": alpha_loss and _bits(alpha_loss.mean),
+        }
         # fairseq itself logs num_updates later, and shows it past the 100th column.
         metrics.log_scalar("num_updates", update, weight=0, priority=FIRST)
         if alpha_loss is not None:
             _show("alpha_loss", losses["alpha_loss"], weight=alpha_loss.sample_size)
+            _show("alpha_nll_loss", _bits(alpha_loss.mean_nll), weight=alpha_loss.tokens)
+            metrics.log_derived("alpha_ppl", _perplexity, priority=LAST)
             self._warn_of_collapse(update, numbers["parameter_free"])
         for name, number in numbers.items():
             if number is not None:
@@ -169,6 +176,10 @@ def _show(name: str, number: float, weight: float) -> None:
         metrics.log_scalar(name, number, weight, priority=LAST, round=3)
 
 
-def _bits(level: LevelLoss) -> Optional[float]:
-    """Bits per token; None if that is no number."""
-    return level.mean / math.log(2) if math.isfinite(level.loss) else None
+def _perplexity(meters: Dict[str, Any]) -> float:
+    return utils.get_perplexity(meters["alpha_nll_loss"].avg)
+
+
+def _bits(nats: float) -> Optional[float]:
+    """Nats in bits; None if that is no number."""
+    return nats / math.log(2) if math.isfinite(nats) else None

@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import astuple
 from typing import List, Tuple
 
 import torch
@@ -42,7 +43,7 @@ def check_processes(cfg: BilevelSearchConfig) -> None:
 def check_idle_candidates(cfg: BilevelSearchConfig, model: RevDartsTransformerModel) -> None:
     """Refuse what --ddp-backend c10d cannot do if candidates are idle in an update.
 
-    With reconstruction all weights of a stack are inputs of one function, and idle ones get no
+    With reconstruction all weights of a node are inputs of one function, and idle ones get no
     gradient from it. In plain autograd they are unused, which c10d has to be told.
 
     Raises:
@@ -72,15 +73,16 @@ def sum_over_processes(
     """Gradients (there may be none) and losses summed over all processes, in one all-reduce."""
     if distributed_utils.get_data_parallel_world_size() == 1:
         return gradients, list(losses)
-    numbers = [number for level in losses for number in (level.loss, level.sample_size)]
+    levels = [astuple(level) for level in losses]
+    numbers = [number for level in levels for number in level]
     parts = [gradient.double().flatten() for gradient in gradients]
     flat = torch.cat([*parts, torch.tensor(numbers, dtype=torch.float64, device=device)])
     distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
     *summed, numbers = flat.split([*(part.numel() for part in parts), len(numbers)])
-    numbers = numbers.tolist()
+    numbers = iter(numbers.tolist())
     return (
         [part.view_as(gradient).to(gradient) for part, gradient in zip(summed, gradients)],
-        [LevelLoss(*pair) for pair in zip(numbers[::2], numbers[1::2])],
+        [LevelLoss(*(next(numbers) for _ in level)) for level in levels],
     )
 
 

@@ -70,3 +70,14 @@ def test_chunks_hold_a_part_of_the_logits(monkeypatch):
         return activation_peak_of(lambda: criterion(model, batch)[0].backward(), weights, target)
 
     assert peak(40 * 5000) < 0.5 * peak(399 * 5000)
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 16, 34])
+def test_no_chunk_is_larger_than_allowed(monkeypatch, tokens):
+    monkeypatch.setattr(reversible_search, "LOGITS_AT_ONCE", tokens * TYPES + TYPES - 1)
+    model, sizes = build_model(TYPES).train(), []
+    model.decoder.output_projection.register_forward_hook(
+        lambda _, inputs, logits: sizes.append(logits.numel())
+    )
+    build(ReversibleSearchCriterion)(model, sample())[0].backward()
+    assert max(sizes) == tokens * TYPES

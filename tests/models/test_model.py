@@ -105,3 +105,15 @@ def test_a_deep_stack_begins_with_open_attention(node_input, low, high):
     model.encoder(torch.arange(4, 24).repeat(2, 1))
     _, weights = operation.attention(*read * 3, need_weights=True)
     assert low < weights.max(dim=-1).values.mean() < high
+
+
+def test_padding_enters_the_stream_as_zero_whatever_its_embedding():
+    """Shared with the output projection, padding's embedding is trained like any other."""
+    model = build_model(share_all_embeddings=True).eval()
+    with torch.no_grad():
+        model.encoder.input.embed_tokens.weight[PAD] = 5.0
+    tokens = torch.randint(4, 30, (2, 5))
+    tokens[0, :2] = PAD
+    for side in (model.encoder, model.decoder):
+        empty = side.input(tokens).eq(0).all(dim=-1).t()
+        assert torch.equal(empty, tokens.eq(PAD))

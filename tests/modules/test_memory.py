@@ -4,36 +4,67 @@ import functools
 
 import pytest
 import torch
-from helpers import activation_peak_of, build_stack, context
+import torch.distributed as dist
+from helpers import activation_peak_of, build_stack, context, gradients_in, settings
+from torch import nn
 
+from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.mixture import Mixture
-from fairseq_revdarts.search_space import CANDIDATES
+from fairseq_revdarts.modules.operations import build_operation
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 LENGTH, BATCH, CHANNELS, SPLITS = 16, 32, 8, 2
 MIX = CANDIDATES["encoder"]
+SAME = nn.Identity()
+#: Its buckets are the gradients, and so not counted.
+C10D = functools.partial(nn.parallel.DistributedDataParallel, gradient_as_bucket_view=True)
 
 
 @functools.lru_cache(maxsize=None)
-def activation_peak(depth, names=MIX, backprop="reconstruct"):
-    """Peak of live bytes in a step of theta, without the weights' gradients."""
+def activation_peak(
+    depth, names=MIX, backprop="reconstruct", length=LENGTH, micro_batch=1, wrapper=SAME
+):
+    """Peak of live bytes in a step of theta, without weights and their gradients."""
     torch.manual_seed(0)
     nodes = [names] * SPLITS
     stack = build_stack("encoder", nodes, depth, backprop=backprop)
-    x = torch.randn(LENGTH, BATCH, SPLITS * CHANNELS, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(length, BATCH, SPLITS * CHANNELS, dtype=torch.float64, requires_grad=True)
     mixture = None
     if len(names) > 1:
         uniform = torch.full((1, SPLITS, len(names)), 1 / len(names), dtype=torch.float64)
         mixture = Mixture.of_all(uniform)
     weights = list(stack.parameters())
 
-    def step():
-        stack(x, context("encoder", LENGTH), mixture).sum().backward()
+    call = wrapper(stack)
 
-    return activation_peak_of(step, weights, x)
+    def step():
+        call(x, context("encoder", length), mixture).sum().backward()
+
+    for _ in range(micro_batch - 1):
+        step()
+    return activation_peak_of(step, weights, x, *gradients_in([x]))
 
 
 def test_flat_in_depth():
     assert activation_peak(6) <= 1.05 * activation_peak(2)
+
+
+@pytest.fixture
+def process_group():
+    """A group of one process, as c10d needs it."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrapper", [SAME, C10D])
+def test_a_later_micro_batch_is_flat_in_depth_too(wrapper, process_group):
+    """Gradients of weights are added to the earlier ones at once, not at the end."""
+    names = ("ffn", "conv_11", "dynamic_conv_3")
+    peak = functools.partial(activation_peak, names=names, length=1, wrapper=wrapper)
+    # The third: c10d sorts its buckets anew in the second.
+    shallow, deep = peak(6, micro_batch=3), peak(24, micro_batch=3)
+    assert deep <= 1.05 * shallow
 
 
 def test_plain_backpropagation_and_checkpointing_grow_with_depth():
@@ -72,3 +103,17 @@ def autocast_peak(depth):
 def test_autocast_keeps_no_copies_of_the_weights():
     """Its cache would hold a copy of every weight until the backward has ended."""
     assert autocast_peak(6) <= 1.05 * autocast_peak(2)
+
+
+def test_attention_weights_are_never_held_in_training():
+    """They grow with the square of the length: one long sentence needs what eight short ones do."""
+    operation = build_operation(CROSS_ATTENTION, settings("decoder", 8)).train()
+    weights = list(operation.parameters())
+
+    def peak(length, batch):
+        h, encoder_out = torch.randn(length, batch, 8), torch.randn(length, batch, 12)
+        where = Context(encoder_out=encoder_out.requires_grad_())
+        run = functools.partial(operation, h.requires_grad_(), where)
+        return activation_peak_of(lambda: run().sum().backward(), weights, h, encoder_out)
+
+    assert peak(256, 1) <= 1.05 * peak(32, 8)

@@ -4,12 +4,15 @@ from collections import Counter
 
 import pytest
 import torch
-from helpers import build_model
+from helpers import PAD, build_model, context
+from helpers import settings as node_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from losses import TYPES, batch, criterion
 
-from fairseq_revdarts.modules.mixture import all_living, indices_of, softmax_over
+from fairseq_revdarts.modules.mixed_operation import MixedOperation
+from fairseq_revdarts.modules.mixture import NodeMixture, all_living, indices_of, softmax_over
+from fairseq_revdarts.search.bilevel import only_alpha_requires_grad
 from fairseq_revdarts.search_space import CANDIDATES
 
 few = settings(deadline=None, max_examples=8)
@@ -161,3 +164,58 @@ def test_a_checkpoint_from_before_elimination_has_all_candidates():
     model.upgrade_state_dict(state)
     model.load_state_dict(state)
     assert model.architecture.living("decoder")[1][0] == tuple(range(14))
+
+
+@pytest.mark.parametrize("evaluates_between", [False, True])
+def test_the_whole_supernet_in_both_levels(evaluates_between):
+    """All candidates, all dropouts, padding: gradients of every weight and of alpha."""
+    model = supernet(share_all_embeddings=True)
+    for parameter in model.parameters():  # no zero biases: a ReLU at zero has no derivative
+        parameter.data = parameter.data.double()  # alpha too
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    sample = batch()
+    sample["net_input"]["src_tokens"][0, :2] = PAD
+    sample["net_input"]["prev_output_tokens"][1, -2:] = PAD
+    alphas = model.architecture.alphas()
+    theta = [weight for name, weight in model.named_parameters() if "architecture" not in name]
+
+    def gradients_of(tensors):
+        torch.manual_seed(3)
+        loss = criterion(model, sample)[0]
+        model.train(not evaluates_between)
+        found = torch.autograd.grad(loss, tensors)
+        model.train()
+        return found
+
+    results = {}
+    for mode in ("store", "checkpoint", "reconstruct"):
+        set_backprop(model, mode)
+        of_all = gradients_of([*theta, *alphas])
+        with only_alpha_requires_grad(model):
+            of_alpha = gradients_of(alphas)
+        model.architecture.requires_grad_(False)
+        of_theta = gradients_of(theta)
+        model.architecture.requires_grad_(True)
+        results[mode] = [*of_all, *of_alpha, *of_theta]
+    total = torch.stack([gradient.norm() for gradient in results["store"]]).norm()
+    for mode in ("checkpoint", "reconstruct"):
+        for expected, found in zip(results["store"], results[mode]):
+            error = (expected - found).norm()
+            assert error <= 1e-10 * max(expected.norm(), 1e-4 * total)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_mixture_is_summed_in_single_precision(dtype):
+    """In half precision the shares of thirteen candidates would be rounded again and again."""
+    torch.manual_seed(0)
+    names = CANDIDATES["encoder"]
+    node = MixedOperation(names, node_settings("encoder")).to(dtype)
+    h = torch.randn(5, 2, 8, dtype=dtype)
+    mixture = NodeMixture(tuple(range(len(names))), torch.randn(len(names)).softmax(-1))
+    terms = [candidate(h, context("encoder", 5)).float() for candidate in node.candidates]
+    expected = sum(p * term for p, term in zip(mixture.probabilities, terms))
+    output = node(h, context("encoder", 5), mixture)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
+    again = node.recompute_and_backward(h, torch.ones(5, 2, 8), context("encoder", 5), mixture, {})
+    assert torch.equal(again, output)

@@ -1,6 +1,7 @@
 """Reconstruction and checkpointing give plain autograd's gradients, in double precision."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -324,3 +325,102 @@ def test_weights_that_were_assigned_and_saved_tensors_that_were_moved():
     stack.load_state_dict(state, assign=True)
     with torch.autograd.graph.save_on_cpu():
         assert_equal(expected, gradients(stack, inputs))
+
+
+def turn_to_evaluation(stack, what):
+    """As a sampling criterion does, which generates between the forward and the backward."""
+    residual = stack.layers[0].nodes[0].candidates[0]
+    {
+        "stack": stack,
+        "node": stack.layers[1].nodes[1],
+        "candidate": residual,
+        "dropout": residual.operation.dropout,
+    }[what].eval()
+
+
+@pytest.mark.parametrize("mode", ["checkpoint", "reconstruct"])
+@pytest.mark.parametrize("what", ["stack", "node", "candidate", "dropout"])
+def test_training_modes_are_those_of_the_forward(mode, what):
+    """A forward in training, a backward in evaluation; then both in evaluation, or the reverse."""
+    torch.manual_seed(1)
+    nodes = [("ffn", "self_attention", "dynamic_conv_3")] * 2
+    stack = build_stack("encoder", nodes, depth=2)
+    inputs = make_inputs("encoder", 2, nodes)
+    tensors = sources(stack, inputs)
+    results = {}
+    for backprop in ("store", mode):
+        stack.backprop = backprop
+        stack.train()
+        training = loss_of(stack, inputs)
+        turn_to_evaluation(stack, what)
+        before = [module.training for module in stack.modules()]
+        mixed = loss_of(stack, inputs)
+        results[backprop] = [torch.autograd.grad(training, list(tensors.values()))]
+        assert [module.training for module in stack.modules()] == before
+        stack.train()
+        results[backprop].append(torch.autograd.grad(mixed, list(tensors.values())))
+    assert not torch.equal(results["store"][0][0], results["store"][1][0])
+    for expected, found in zip(results["store"], results[mode]):
+        assert_equal(dict(zip(tensors, expected)), dict(zip(tensors, found)))
+
+
+def test_modes_and_generator_are_as_before_after_an_error_in_the_backward():
+    stack = build_stack("encoder", [("ffn",), ("ffn",)], depth=1, backprop="reconstruct")
+    loss = loss_of(stack, make_inputs("encoder", 2, [("ffn",), ("ffn",)]))
+    stack.eval()
+
+    def fail(*_):
+        torch.rand(3)
+        raise RuntimeError("out of memory")
+
+    stack.layers[0].nodes[1].candidates[0].register_forward_hook(fail)
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        loss.backward()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module.training for module in stack.modules())
+
+
+def test_a_second_backward_is_an_error_unless_the_graph_is_retained():
+    nodes = [MIX, MIX]
+    stack = build_stack("encoder", nodes, depth=2, backprop="reconstruct")
+    inputs = make_inputs("encoder", 2, nodes)
+    tensors = list(sources(stack, inputs).values())
+    loss = loss_of(stack, inputs)
+    first = torch.autograd.grad(loss, tensors, retain_graph=True)
+    second = torch.autograd.grad(loss, tensors)
+    assert all(torch.equal(one, other) for one, other in zip(first, second))
+    with pytest.raises(RuntimeError, match="a second time"):
+        torch.autograd.grad(loss, tensors)
+
+
+def test_hooks_on_gradients_run_once_with_the_whole_gradient():
+    """Those of weights, which two calls share, and of the encoder's output."""
+    torch.manual_seed(1)
+    nodes = [("conv_3", "ffn"), (CROSS_ATTENTION,)]
+    stack = build_stack("decoder", nodes, depth=2)
+    inputs = make_inputs("decoder", 2, nodes)
+    tensors = {
+        name: t for name, t in sources(stack, inputs).items() if "0.candidates.1" not in name
+    }
+    runs = Counter()
+
+    def doubled(gradient, name):
+        runs.update([name])
+        return 2 * gradient
+
+    for name, tensor in tensors.items():
+        tensor.register_hook(partial(doubled, name=name))
+    accumulated = Counter()
+    weight = stack.layers[0].nodes[1].candidates[0].layer_norm.weight
+    weight.register_post_accumulate_grad_hook(lambda _: accumulated.update(["weight"]))
+    results = {}
+    for mode in ("store", "reconstruct"):
+        stack.backprop = mode
+        for tensor in sources(stack, inputs).values():
+            tensor.grad = None
+        runs.clear(), accumulated.clear()
+        (loss_of(stack, inputs) + loss_of(stack, inputs, seed=8)).backward()
+        assert runs == dict.fromkeys(tensors, 1) and accumulated == {"weight": 1}
+        results[mode] = {name: tensor.grad for name, tensor in sources(stack, inputs).items()}
+    assert_equal(results["store"], results["reconstruct"])

@@ -1,12 +1,15 @@
 """alpha's step: what it moves, what it leaves alone, and that it is alpha's gradient."""
 
 import math
+from dataclasses import astuple
 
 import pytest
 import torch
 from helpers import build_model
-from losses import TYPES, batch, criterion
+from losses import TYPES, batch, criterion, sample
+from losses import build as build_criterion
 
+from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 from fairseq_revdarts.search.bilevel import (
     alpha_gradients,
     alpha_optimizer,
@@ -115,3 +118,29 @@ def test_weight_decay_and_adam_are_torchs():
         expected.step()
     for alpha, twin in zip(alphas, twins):
         torch.testing.assert_close(alpha, twin)
+
+
+def test_alpha_moves_by_the_mean_gradient_per_token():
+    """Adam would hide a factor."""
+    model = build()
+    alphas = model.architecture.alphas()
+    before = [alpha.clone() for alpha in alphas]
+    gradients = [torch.randn_like(alpha) for alpha in alphas]
+    step_alpha(torch.optim.SGD(alphas, lr=0.5), alphas, gradients, LevelLoss(3.0, 48.0))
+    for alpha, old, gradient in zip(alphas, before, gradients):
+        torch.testing.assert_close(alpha.detach(), old - 0.5 * gradient / 48)
+
+
+def test_the_losses_are_those_that_the_criterion_logs():
+    """Sums over batches; without label smoothing the criterion's nll_loss, per target token."""
+    model = build(dropout=0.0)
+    smoothed = build_criterion(ReversibleSearchCriterion)
+    _, found = alpha_gradients(model, smoothed, [sample(), sample()], 1.0)
+    with torch.no_grad():
+        loss, sample_size, logged = smoothed(model, sample())
+    assert logged["nll_loss"] != loss
+    expected = LevelLoss(*map(float, (loss, sample_size, logged["nll_loss"], logged["ntokens"])))
+    for one, other in zip(astuple(found), astuple(expected + expected)):
+        assert one == pytest.approx(other, rel=1e-5)
+    _, plain = alpha_gradients(model, criterion, [batch()], 1.0)
+    assert (plain.nll_loss, plain.tokens) == (plain.loss, plain.sample_size)

@@ -19,7 +19,8 @@ from fairseq_revdarts.search.monitor import SearchMonitor
 from fairseq_revdarts.search_space import CANDIDATES
 from fairseq_revdarts.tasks import bilevel_search
 
-REPORTED = {"alpha_loss", "alpha_entropy", "parameter_free", "stable_updates", "drift", "living"}
+KEPT = {"alpha_loss", "alpha_entropy", "parameter_free", "stable_updates", "drift", "living"}
+REPORTED = KEPT | {"alpha_nll_loss", "alpha_ppl"}
 LOSS = LevelLoss(8 * math.log(2), 4)
 FP16 = ["--fp16", "--fp16-no-flatten-grads", "--backprop=checkpoint"]
 
@@ -108,11 +109,20 @@ def test_log_tensorboard_wandb_and_search_jsonl_get_the_same(data, tmp_path, mon
     boards = [f"--tensorboard-logdir={tmp_path}/tb", "--wandb-project=search"]
     train_in_process(data, tmp_path, *SEARCH, *boards, "--log-interval=1", updates=2)
     for entry in read_log(tmp_path / "search.jsonl"):
-        for name in REPORTED:
+        for name in KEPT:
             for of_board in (("train_inner", name), ("wandb", f"train_inner/{name}")):
                 number = Recorder.numbers[(*of_board, entry["update"])]
                 assert float(number) == pytest.approx(entry[name], abs=6e-4), of_board
     assert all(f'"{name}"' in caplog.text for name in REPORTED)
+
+
+def test_alphas_loss_is_reported_with_and_without_label_smoothing():
+    """In bits: that which is minimised, per token; the other, and the perplexity of it."""
+    monitor = SearchMonitor(build_model(), 0, 1.0, 1)
+    with metrics.aggregate("losses", new_root=True) as numbers:
+        monitor.report(1, LOSS, LevelLoss(12 * math.log(2), 4, 10 * math.log(2), 5))
+    values = numbers.get_smoothed_values()
+    assert (values["alpha_loss"], values["alpha_nll_loss"], values["alpha_ppl"]) == (3, 2, 4)
 
 
 @pytest.mark.parametrize("log_format", ["simple", "json"])
@@ -127,10 +137,11 @@ def test_the_numbers_of_a_search_come_last_and_rounded(data, search, tmp_path, l
         numbers = re.findall(r"(\w+)(?:\": |[= ])\"?([-+.e\d]+)", line)
         assert numbers.pop()[0].endswith("wall"), line  # fairseq appends the time
         names = [re.sub("^train_", "", name) for name, _ in numbers]
-        assert set(names[-6:]) == REPORTED and not REPORTED & set(names[:-6]), line
-        for name, number in numbers[-6:]:
+        assert set(names[-8:]) == REPORTED and not REPORTED & set(names[:-8]), line
+        for name, number in numbers[-8:]:
             digits = number.split("e")[0].replace(".", "")
-            assert len(digits) <= (2 if name.endswith("drift") else 4), line
+            most = {"drift": 2, "ppl": 6}.get(name.split("_")[-1], 4)  # ppl as fairseq's
+            assert len(digits) <= most, line
         # JSON is not read on a terminal: its columns count from the brace.
         columns = line[max(line.find("{"), 0) :][:100]
         assert re.search(r"num_updates\W+\d+\W+(train_)?loss\W+\d\.\d", columns), line

@@ -215,7 +215,7 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
     def _alignment(self, stream: Tensor, context: Context, heads: Optional[int]) -> Tensor:
         """(B, T, S) from the stack's output (T, B, d): the last node has read all other parts."""
         layer = self.stack.layers[-1]
-        h = layer.node_input(self.stack.split(stream)[:-1])
+        h = layer.node_input(stream.chunk(self.stack.splits, dim=-1)[:-1])
         return layer.nodes[-1].candidates[0].operation.alignment(h, context, heads)
 
     def _context(
