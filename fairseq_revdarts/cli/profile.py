@@ -22,6 +22,7 @@ from ..models.revdarts_transformer.config import genotype_argument
 from ..profiling.compare import Row, compare
 from ..profiling.measure import DTYPES, Workload
 from ..profiling.table import LEGEND, describe, largest
+from ..search.config import STRATEGIES
 from ..search_space import POOLINGS
 from .user_dir import add_user_dir
 
@@ -58,6 +59,8 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
             parser.error(f"--{flag} {getattr(args, flag)}: at least {least} is needed")
     if args.memory is not None and not args.memory > 0:
         parser.error(f"--memory {args.memory:g}: a number of GB above 0 is needed")
+    if args.search_strategy and args.genotype:
+        parser.error(f"--search-strategy {args.search_strategy}: not with --genotype")
     if args.values and not args.sweep:
         parser.error("--values: say with --sweep what they are")
     if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
@@ -119,6 +122,11 @@ def _add_measurement_flags(group: argparse._ArgumentGroup) -> None:
         help="memory of a device in GB: tell what fits, with weights, gradients, the moments of "
         "Adam, and activations (default: none, tell nothing)",
     )
+    add(
+        "--search-strategy",
+        choices=STRATEGIES,
+        help="also time a search by this strategy, in the mean over its schedule (default: none)",
+    )
     add("--json", metavar="FILE", help="also write all numbers to this file (default: none)")
 
 
@@ -142,7 +150,7 @@ def profile(args: argparse.Namespace, report: Callable[[str], None]) -> List[Row
     flags = {name: getattr(args, name) for name in OF_THE_NETWORK}
     flags["encoder_layers"] = flags["decoder_layers"] = args.layers
     flags["ffn_embed_dim"] = args.ffn_embed_dim or args.hidden_size * 3 // 2
-    return compare(workload, flags, args.runs, report)
+    return compare(workload, flags, args.runs, report, args.search_strategy)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from .measure import (
     measure_memory,
     measure_time,
 )
+from .schedule import ScheduledSteps
 
 #: The measurements of one network. Bytes of a step by its name, "theta" or "alpha"; seconds of each
 #: run under "theta_seconds", "alpha_seconds" and "pair_seconds".
@@ -29,11 +30,13 @@ class Contestant:
         name: in the table
         backprop: way of backpropagation; None for fairseq's transformer
         all_gradients: take the gradients of theta and alpha in both steps, as plain DARTS does
+        strategy: of a search whose schedule is timed; None if all candidates live
     """
 
     name: str
     backprop: Optional[str]
     all_gradients: bool = False
+    strategy: Optional[str] = None
 
 
 MODES = [Contestant(mode, mode) for mode in BACKPROP_MODES]
@@ -45,7 +48,11 @@ OF_A_GENOTYPE = [*MODES, Contestant("fairseq transformer", None)]
 
 
 def compare(
-    workload: Workload, flags: Dict[str, Any], runs: int, report: Callable[[str], None]
+    workload: Workload,
+    flags: Dict[str, Any],
+    runs: int,
+    report: Callable[[str], None],
+    strategy: Optional[str] = None,
 ) -> List[Row]:
     """Memory and time of each contestant, measured in turn.
 
@@ -54,11 +61,17 @@ def compare(
         flags: of the configuration of `revdarts_transformer`
         runs: timed steps of each
         report: is told what is measured next
+        strategy: of a search, for rows with the mean over its schedule
 
     Returns:
         a row for each contestant; one for which the memory does not suffice says so in "failed"
     """
     contestants = OF_A_SUPERNET if flags["genotype"] is None else OF_A_GENOTYPE
+    if strategy is not None:
+        contestants = contestants + [
+            Contestant(f"{mode}, {strategy}", mode, strategy=strategy)
+            for mode in ("reconstruct", "store")
+        ]
     rows: List[Row] = [{"network": contestant.name, "failed": None} for contestant in contestants]
     report("building the networks")
     try:
@@ -86,9 +99,12 @@ def _build(workload: Workload, flags: Dict[str, Any], contestants: List[Contesta
             return model
         return workload.build_transformer(parameters, flags["encoder_layers"])
 
-    return [
-        Steps(workload, network(contestant), contestant.all_gradients) for contestant in contestants
-    ]
+    def steps(contestant: Contestant) -> Steps:
+        if contestant.strategy is not None:
+            return ScheduledSteps(workload, model, contestant.strategy)
+        return Steps(workload, network(contestant), contestant.all_gradients)
+
+    return [steps(contestant) for contestant in contestants]
 
 
 def _measure(row: Row, contestant: Contestant, steps: Steps, workload: Workload, run: int) -> None:
@@ -97,7 +113,7 @@ def _measure(row: Row, contestant: Contestant, steps: Steps, workload: Workload,
         for stack in steps.model.stacks():
             stack.backprop = contestant.backprop
     try:
-        if run < 0 and contestant.backprop == "reconstruct":
+        if run < 0 and contestant == MODES[0]:
             row["drift"] = measure_drift(steps)
         for name, step in steps.named().items():
             if run < 0:

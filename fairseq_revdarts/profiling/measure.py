@@ -3,8 +3,9 @@
 import gc
 import time
 from dataclasses import dataclass
+from statistics import mean
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import torch
 from fairseq.data import Dictionary
@@ -141,6 +142,10 @@ class Steps:
         """The steps that this network has."""
         return {"theta": self.theta, "alpha": self.alpha} if self.alphas else {"theta": self.theta}
 
+    def moments(self) -> Iterator[None]:
+        """The moments of a search at which a step costs something else: here one."""
+        yield
+
     def clear(self) -> None:
         """Forget the gradients."""
         self.model.zero_grad(set_to_none=True)
@@ -204,13 +209,16 @@ def _gradients(steps: Steps) -> List[Tensor]:
 
 
 def measure_time(steps: Steps, step: Callable[[], None]) -> float:
-    """Seconds of one `step`."""
-    steps.clear()
-    _synchronise(steps)
-    start = time.perf_counter()
-    step()
-    _synchronise(steps)
-    return time.perf_counter() - start
+    """Seconds of one `step`, in the mean over the moments of a search."""
+    seconds = []
+    for _ in steps.moments():
+        steps.clear()
+        _synchronise(steps)
+        start = time.perf_counter()
+        step()
+        _synchronise(steps)
+        seconds.append(time.perf_counter() - start)
+    return mean(seconds)
 
 
 def _synchronise(steps: Steps) -> None:

@@ -5,12 +5,15 @@ import re
 import sys
 
 import pytest
-from helpers import TYPICAL
+from helpers import TYPICAL, build_model
 from running import run
 
 from fairseq_revdarts.cli import profile
 from fairseq_revdarts.profiling import compare, table
 from fairseq_revdarts.profiling.measure import Workload
+from fairseq_revdarts.profiling.schedule import MOMENTS, schedule_of
+from fairseq_revdarts.search.config import BilevelSearchConfig
+from fairseq_revdarts.search.strategies import BY_NAME
 
 SMALL = [
     *("--hidden-size=48", "--embed-dim=16", "--attention-heads=2", "--tokens=60", "--length=6"),
@@ -51,6 +54,33 @@ def test_supernet(tmp_path, capsys):
     assert "largest layers of those swept that fits 0.004 GB" in output
     drifts = re.findall("reconstruction drift: encoder (.*), decoder (.*)", output)
     assert drifts == [tuple(f"{one:.1e}" for one in r["rows"][0]["drift"]) for r in swept]
+
+
+def test_a_search_by_a_strategy_is_measured_over_its_schedule(tmp_path):
+    (result,) = results(tmp_path, "--search-strategy=elimination", "--layers=2")
+    rows = {row["network"]: row for row in result["rows"]}
+    ours = [f"{mode}, elimination" for mode in ("reconstruct", "store")]
+    assert list(rows) == [*SEARCH_ROWS, *ours]
+    for level in ("theta", "alpha"):  # 6 of 13 or 14 candidates
+        share = (
+            rows["store, elimination"][level]["activations"] / rows["store"][level]["activations"]
+        )
+        assert 0.3 < share < 0.7
+    assert all(len(rows[name]["pair_seconds"]) == 1 for name in ours)
+
+
+@pytest.mark.parametrize("strategy", ["darts", "sampling", "elimination"])
+def test_a_schedule_is_what_the_strategy_asks_for(strategy):
+    model = build_model()
+    schedule = schedule_of(strategy, model, seed=1)
+    rule = BY_NAME[strategy](model, BilevelSearchConfig(max_update=MOMENTS))
+    for update, moment in enumerate(schedule, 1):
+        for row in moment.theta.get("encoder", model.architecture.living("encoder")):
+            assert {len(chosen) for chosen in row} == {rule.active_count(update, 13)}
+    rests = [moment.alpha is None for moment in schedule[:6]]
+    warm_up = {"darts": 0, "sampling": 6, "elimination": 0.2 * MOMENTS}[strategy]
+    assert rests == [update <= warm_up for update in range(1, 7)]
+    assert model.architecture.mean_living() == 13.5
 
 
 def test_derived_network_beside_the_transformer(tmp_path):
@@ -204,7 +234,7 @@ def test_every_flag_has_help_and_default(monkeypatch, capsys):
         profile.main(["--help"])
     text = capsys.readouterr().out
     flags = re.split(r"^  (?=--)", text.split("\nnetwork:")[1], flags=re.MULTILINE)[1:]
-    assert len(flags) == 22
+    assert len(flags) == 23
     for flag in flags:
         words = " ".join(flag.split())
         assert re.search(r"[a-z]+ .*\(default: (?!None)", words), flag
