@@ -54,6 +54,24 @@ def test_within_the_epochs_of_both_iterators_with_other_workers(data, five, tmp_
     assert same(state(straight), state(resumed))
 
 
+OF_FAIRSEQ = [
+    *("--skip-remainder-batch", "--grouped-shuffling", "--fix-batches-to-gpus"),
+    *("--data-buffer-size=2", "--required-seq-len-multiple=4", "--sentence-avg"),
+    *("--load-checkpoint-on-all-dp-ranks", "--upsample-primary=2", "--truncate-source"),
+]
+
+
+@pytest.mark.parametrize("flag", OF_FAIRSEQ)
+def test_with_flags_of_fairseq_that_touch_data_and_checkpoints(data, tmp_path, flag):
+    """Resumed within the first epoch, and within the second, of theta's seven batches."""
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    small = ["--encoder-layers=1", "--decoder-layers=1", "--cell-layers=1", "--update-freq=2", flag]
+    for folder, stops in ((straight, (7,)), (resumed, (2, 5, 7))):
+        for updates in stops:
+            train_in_process(data, folder, *SMALL, *small, updates=updates)
+    assert same(state(straight), state(resumed))
+
+
 def test_in_half_precision_with_a_loss_scale_that_changes(data, tmp_path):
     """Of --fp16 itself fairseq's checkpoints hold the weights rounded to half precision."""
     flags = ["--memory-efficient-fp16", "--fp16-init-scale=16", "--fp16-scale-window=3"]
@@ -97,6 +115,16 @@ def test_flags_that_may_change_within_an_epoch(data, five, tmp_path, flag):
     folder = shutil.copytree(five, tmp_path / "copy")
     train_in_process(data, folder, *SMALL, flag, updates=6)
     assert state(folder)["updates"]["num_updates"] == 6
+
+
+@pytest.mark.parametrize("flag", ["--optimizer=sgd", "--criterion=label_smoothed_cross_entropy"])
+def test_another_optimizer_or_criterion_needs_a_new_begin(data, five, tmp_path, flag):
+    """fairseq itself refuses it."""
+    folder = shutil.copytree(five, tmp_path / "copy")
+    with pytest.raises(AssertionError, match="please reset the optimizer"):
+        train_in_process(data, folder, *SMALL, flag, updates=6)
+    train_in_process(data, folder, *SMALL, flag, "--reset-optimizer", updates=1)
+    assert state(folder)["updates"]["num_updates"] == 1
 
 
 @pytest.fixture(scope="module")
