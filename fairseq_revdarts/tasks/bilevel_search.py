@@ -12,7 +12,7 @@ from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import register_task
 from torch import nn
 
-from ..data.divided import AlphaBatches
+from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.architecture import FIRST_POSITION
 from ..search.bilevel import (

@@ -1,4 +1,4 @@
-"""`revdarts-derive`: from checkpoints to a genotype, or to one line that says why not."""
+"""`revdarts-derive`: from checkpoints to a genotype."""
 
 import contextlib
 import io
@@ -12,62 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import best, random_alpha, save, search
 
 from fairseq_revdarts.cli.derive import main
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE
-
-OLD = "what the output file held before\n"
-
-
-def random_alpha(seed=0, cell_layers=2, encoder_splits=2, searched=2):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {"encoder": (cell_layers, encoder_splits, 13), "decoder": (cell_layers, searched, 14)}
-    return {side: torch.randn(shape, generator=generator) for side, shape in shapes.items()}
-
-
-def search(alpha=None, pooling="max"):
-    """What a search's checkpoint holds, as far as it matters here."""
-    alpha = random_alpha() if alpha is None else alpha
-    model = {f"architecture.{side}": tensor for side, tensor in alpha.items()}
-    weights = {
-        "encoder.layer_norm.weight": torch.ones(4),
-        "architecture.encoder_step": torch.ones(()),
-    }
-    return {"cfg": {"model": {"pooling": pooling}}, "model": {**weights, **model}}
-
-
-def save(path, content):
-    torch.save(content, path)
-    return str(path)
-
-
-def best(side, alpha, exclude=()):
-    """The argmax of each node, computed the slow way."""
-    fixed = [CROSS_ATTENTION] if side == "decoder" else []
-    return tuple(
-        tuple(
-            [
-                max(
-                    (value, name)
-                    for value, name in zip(node, CANDIDATES[side])
-                    if name not in exclude
-                )[1]
-                for node in layer
-            ]
-            + fixed
-        )
-        for layer in alpha[side].tolist()
-    )
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The working directory: empty but for an output file of before."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "genotype.json").write_text(OLD, encoding="utf-8")
-    return tmp_path
-
 
 # ------------------------------------------------------------------------------- genotypes
 
@@ -126,21 +75,6 @@ def test_the_top_genotypes_are_the_most_probable_ones(tmp_path_factory, seed, co
         )
     best_sums = all_sums.flatten().topk(count).values
     torch.testing.assert_close(torch.tensor(found), best_sums)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--top=0"], "--top 0: at least 1"),
-        (["--top=2", "--by-family"], "--top: not with --by-family"),
-        (["other.pt", "--weights=network.pt"], "--weights: the weights are those of one"),
-    ],
-)
-def test_flags_that_do_not_fit(folder, capsys, flags, message):
-    with pytest.raises(SystemExit):
-        main([save("checkpoint.pt", search()), *flags])
-    assert message in capsys.readouterr().err
-    assert (folder / "genotype.json").read_text() == OLD
 
 
 def test_there_are_no_more_than_the_search_has_left(folder, capsys):
@@ -310,161 +244,6 @@ def test_a_decoder_that_mixes_no_target_positions(folder, capsys, operations):
 def test_a_decoder_that_mixes_target_positions_in_one_node(folder, capsys, mixing):
     main([save("checkpoint.pt", favouring("ffn", "ffn", mixing, "zero"))])
     assert "warning" not in capsys.readouterr().out
-
-
-# ------------------------------------------------------------------------------- errors
-
-
-def failure(capsys, *arguments):
-    """The one line that `revdarts-derive ARGUMENTS` ends with; nothing else may have happened."""
-    before = {name: os.stat(name).st_mtime_ns for name in os.listdir()}
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    printed = capsys.readouterr()
-    code = stop.value.code  # as text, Python prints it and exits with 1
-    assert code == 1 or isinstance(code, str)
-    message = (printed.err + (code if isinstance(code, str) else "")).strip()
-    assert message.startswith("revdarts-derive: error: ")
-    assert "\n" not in message
-    assert printed.out == ""
-    assert {name: os.stat(name).st_mtime_ns for name in os.listdir()} == before
-    with open("genotype.json", encoding="utf-8") as file:
-        assert file.read() == OLD
-    return message
-
-
-def test_a_file_that_is_not_there(folder, capsys):
-    assert "no/such.pt: no such file" in failure(capsys, "no/such.pt")
-
-
-def test_a_directory(folder, capsys):
-    os.mkdir("checkpoints")
-    assert "checkpoints" in failure(capsys, "checkpoints")
-
-
-@pytest.mark.parametrize("share", [0, 0.001, 0.005, 0.02, 0.1, 0.5, 0.9, 0.99, 0.9999])
-@pytest.mark.parametrize("zip_file", [True, False])
-def test_a_truncated_file(folder, capsys, share, zip_file):
-    content = search()
-    content["model"]["encoder.large"] = torch.zeros(5000)
-    torch.save(content, "checkpoint.pt", _use_new_zipfile_serialization=zip_file)
-    size = os.path.getsize("checkpoint.pt")
-    os.truncate("checkpoint.pt", int(share * size))
-    message = failure(capsys, "checkpoint.pt")
-    assert "checkpoint.pt" in message
-    assert "cut short" in message
-
-
-NO_CHECKPOINT = {
-    "empty": b"",
-    "text": b"hello\n",
-    "JSON": b'{"format": "revdarts-genotype"}\n',
-    "long text": b"a b c\n" * 100,
-    "start of a pickle": b"\x80\x02",
-    "broken pickle": b"\x80\x04\x95" + b"\0" * 20,
-    "pickle that would run code": b"cos\nsystem\n(S'true'\ntR.",
-    "broken zip": b"PK\x03\x04" + b"\0" * 100,
-    "binary": bytes(range(256)),
-}
-
-
-@pytest.mark.parametrize("content", NO_CHECKPOINT.values(), ids=NO_CHECKPOINT)
-def test_a_file_that_is_no_checkpoint(folder, capsys, content):
-    (folder / "checkpoint.pt").write_bytes(content)
-    assert "checkpoint.pt" in failure(capsys, "checkpoint.pt")
-
-
-def without(content, *keys):
-    return {key: value for key, value in content.items() if key not in keys}
-
-
-ALPHA = search()["model"]
-NO_SEARCH = {
-    "of a derived network": {**search(), "model": {"encoder.layer_norm.weight": torch.ones(4)}},
-    "of one side only": {**search(), "model": without(ALPHA, "architecture.decoder")},
-    "without weights": {**search(), "model": None},
-    "without model": without(search(), "model"),
-    "weights that are a list": {**search(), "model": [1, 2]},
-    "weights that are a tensor": {**search(), "model": torch.ones(3)},
-    "a list": [1, 2, 3],
-    "a tensor": torch.ones(3),
-    "nothing": None,
-    "without configuration": without(search(), "cfg"),
-    "configuration that is nothing": {**search(), "cfg": None},
-    "another model's configuration": {**search(), "cfg": {"model": {"arch": "transformer"}}},
-    "alpha that is no tensor": {
-        **search(),
-        "model": {"architecture.encoder": 1.0, "architecture.decoder": 2.0},
-    },
-    "alpha of other candidates": search({**random_alpha(), "encoder": torch.ones(2, 2, 12)}),
-    "alpha of two dimensions": search({"encoder": torch.ones(2, 13), "decoder": torch.ones(2, 14)}),
-    "alpha of other cell layers on each side": search(
-        {"encoder": torch.ones(1, 2, 13), "decoder": torch.ones(2, 2, 14)}
-    ),
-    "unknown pooling": search(pooling="median"),
-}
-
-
-@pytest.mark.parametrize("content", NO_SEARCH.values(), ids=NO_SEARCH)
-def test_a_checkpoint_that_is_no_search(folder, capsys, content):
-    assert "checkpoint.pt" in failure(capsys, save("checkpoint.pt", content))
-
-
-def test_a_checkpoint_that_would_run_code(folder, capsys):
-    class Attack:
-        def __reduce__(self):
-            return os.mkdir, ("attacked",)
-
-    save("checkpoint.pt", {**search(), "extra": Attack()})
-    assert "checkpoint.pt" in failure(capsys, "checkpoint.pt")
-    assert not os.path.exists("attacked")
-
-
-OTHER_SPACES = {
-    "cell layers": search(random_alpha(cell_layers=1)),
-    "encoder splits": search(random_alpha(encoder_splits=3)),
-    "decoder splits": search(random_alpha(searched=3)),
-    "pooling": search(pooling="avg"),
-}
-
-
-@pytest.mark.parametrize("other", OTHER_SPACES.values(), ids=OTHER_SPACES)
-def test_checkpoints_of_different_search_spaces(folder, capsys, other):
-    paths = [save("0.pt", search()), save("1.pt", search()), save("2.pt", other)]
-    message = failure(capsys, *paths)
-    assert "2.pt" in message
-    assert "0.pt" in message
-    assert "another search space" in message
-
-
-def test_one_broken_checkpoint_among_several_is_named(folder, capsys):
-    save("0.pt", search())
-    message = failure(capsys, "0.pt", "1.pt")
-    assert "1.pt" in message
-    assert "0.pt" not in message
-
-
-@pytest.mark.parametrize(
-    ("exclude", "words"),
-    [
-        ("conv_4", ["'conv_4'", "conv_3"]),
-        ("ffn,FFN", ["'FFN'", "ffn"]),
-        (",".join(CANDIDATES["encoder"]), ["all encoder operations"]),
-    ],
-)
-def test_what_cannot_be_excluded(folder, capsys, exclude, words):
-    message = failure(capsys, save("checkpoint.pt", search()), "--exclude", exclude)
-    for word in ["exclude", *words]:
-        assert word in message
-
-
-@pytest.mark.parametrize("output", ["no/such/folder/found.json", "a_folder"])
-def test_an_output_that_cannot_be_written(folder, capsys, output):
-    os.mkdir("a_folder")
-    checkpoint = save("checkpoint.pt", search())
-    message = failure(capsys, checkpoint, "-o", output)
-    assert output in message and "None" not in message
-    assert os.listdir("a_folder") == []
 
 
 # ------------------------------------------------------------------------------- the command

@@ -1,0 +1,48 @@
+"""What `revdarts-derive` reads: the checkpoints of made-up searches."""
+
+import torch
+
+from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
+
+OLD = "what the output file held before\n"
+
+
+def random_alpha(seed=0, cell_layers=2, encoder_splits=2, searched=2):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"encoder": (cell_layers, encoder_splits, 13), "decoder": (cell_layers, searched, 14)}
+    return {side: torch.randn(shape, generator=generator) for side, shape in shapes.items()}
+
+
+def search(alpha=None, pooling="max"):
+    """What a search's checkpoint holds, as far as it matters here."""
+    alpha = random_alpha() if alpha is None else alpha
+    model = {f"architecture.{side}": tensor for side, tensor in alpha.items()}
+    weights = {
+        "encoder.layer_norm.weight": torch.ones(4),
+        "architecture.encoder_step": torch.ones(()),
+    }
+    return {"cfg": {"model": {"pooling": pooling}}, "model": {**weights, **model}}
+
+
+def save(path, content):
+    torch.save(content, path)
+    return str(path)
+
+
+def best(side, alpha, exclude=()):
+    """The argmax of each node, computed the slow way."""
+    fixed = [CROSS_ATTENTION] if side == "decoder" else []
+    return tuple(
+        tuple(
+            [
+                max(
+                    (value, name)
+                    for value, name in zip(node, CANDIDATES[side])
+                    if name not in exclude
+                )[1]
+                for node in layer
+            ]
+            + fixed
+        )
+        for layer in alpha[side].tolist()
+    )
