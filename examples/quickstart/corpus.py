@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, Tuple
 from num2words import num2words
 
 LARGEST = 9999
-NUMBERS = {"train": 2300, "valid": 60, "test": 120}
+NUMBERS = {"train": 4600, "valid": 60, "test": 120}
 YEARS = range(1000, 2100)
 #: Forms that num2words does not write in a language.
 MISSING = {"cs": {"ordinal"}}

@@ -20,7 +20,8 @@ architecture="--arch revdarts_transformer_tiny"
 search_updates=${SEARCH_UPDATES:-600}
 search_flags="--search-strategy elimination --max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1"
 train_updates=${TRAIN_UPDATES:-1000}
-train_flags="--max-tokens 2500 --lr 5e-3 --warmup-updates 200 --clip-norm 1 --dropout 0.1"
+train_flags="--max-tokens 2500 --lr 5e-3 --lr-scheduler polynomial_decay --warmup-updates 200
+    --total-num-update $train_updates --clip-norm 1 --dropout 0.1"
 baseline_layers=2 baseline_width=64
 # A German number is one word: there BLEU counts characters.
 tokenizer=13a
