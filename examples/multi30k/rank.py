@@ -2,12 +2,15 @@
 
     python rank.py --networks WORK/networks.csv
     python rank.py --search FOLDER [--search FOLDER]
+    python rank.py --supernet CHECKPOINT
 
 The first form takes networks that were trained like those of the table: a file of proof.sh. For
 each kind it prints the percentiles of their validation losses, and how probable it is that as many
 random genotypes have so low a mean loss (a permutation test). The second form prints Kendall's tau
 between the losses of the table and the beliefs of a search, in the whole table and in its best
-third. A belief is the sum over the nodes of log p of a genotype's operations.
+third. A belief is the sum over the nodes of log p of a genotype's operations. The third form
+prints tau of what the weights of a supernet say: the loss on the validation set of each genotype as
+a path through it.
 """
 
 import argparse
@@ -20,10 +23,13 @@ from typing import Dict, List, Sequence
 import numpy as np
 import torch
 from benchmark import read_table
+from fairseq import checkpoint_utils, utils
 from scipy.stats import kendalltau, percentileofscore, permutation_test
 
+import fairseq_revdarts
 from fairseq_revdarts.derivation import rows_by_node, softmax
 from fairseq_revdarts.genotype import Genotype, operations_by_node
+from fairseq_revdarts.search.living import living_on
 from fairseq_revdarts.search_space import CANDIDATES
 
 TOP = 90  # the percentile that most networks of a good search are above
@@ -78,6 +84,33 @@ def beliefs(checkpoint: Path, genotypes: Sequence[str]) -> List[float]:
     ]
 
 
+@torch.no_grad()
+def path_losses(checkpoint: Path, genotypes: Sequence[str]) -> List[float]:
+    """The loss on the validation set of each genotype, given as JSON, with a supernet's weights."""
+    utils.import_user_module(argparse.Namespace(user_dir=fairseq_revdarts.__path__[0]))
+    (supernet,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)])
+    task.load_dataset("valid")
+    criterion = task.build_criterion(cfg.criterion)
+    iterator = task.get_batch_iterator(task.dataset("valid"), cfg.dataset.max_tokens)
+    batches = list(iterator.next_epoch_itr(shuffle=False))
+    losses = []
+    for genotype in genotypes:
+        path = living_on(Genotype.from_json(genotype))
+        with supernet.eval().architecture.restricted_to(path):
+            losses.append(sum(float(criterion(supernet, batch)[0]) for batch in batches))
+    return losses
+
+
+def tau(ranking: Sequence[float], losses: Sequence[float]) -> str:
+    """Kendall's tau-b of a ranking, the best first, with `losses`: in all, in the best third."""
+    third = sorted(range(len(losses)), key=losses.__getitem__)[: max(2, len(losses) // 3)]
+    whole, best = (
+        kendalltau([ranking[i] for i in places], [losses[i] for i in places])[0]
+        for places in (range(len(losses)), third)
+    )
+    return f"Kendall's tau {whole:.2f}, in the best third {best:.2f}"
+
+
 def compare(networks: Path, losses: Sequence[float]) -> List[str]:
     """A line for each kind of network in a file of proof.sh."""
     with open(networks, encoding="utf-8", newline="") as file:
@@ -102,6 +135,7 @@ def main() -> None:
     parser.add_argument("--networks", type=Path, help="networks.csv of proof.sh")
     parser.add_argument("--k", type=int, default=2, help="random genotypes of the same cost")
     parser.add_argument("--search", type=Path, action="append", default=[], help="its folder")
+    parser.add_argument("--supernet", type=Path, action="append", default=[], help="a checkpoint")
     args = parser.parse_args()
     for path in filter(None, (args.table, args.networks)):
         if not path.exists():
@@ -114,14 +148,11 @@ def main() -> None:
     )
     if args.networks:
         print("\n".join(compare(args.networks, losses)))
-    third = sorted(table, key=table.get)[: max(2, len(table) // 3)]
     for folder in args.search:
-        checkpoint = folder / "checkpoint_last.pt"
-        taus = [
-            kendalltau(beliefs(checkpoint, names), [-table[name] for name in names])[0]
-            for names in (list(table), third)
-        ]
-        print(f"{folder}: Kendall's tau {taus[0]:.2f}, in the best third {taus[1]:.2f}")
+        believed = beliefs(folder / "checkpoint_last.pt", list(table))
+        print(f"{folder}, beliefs: {tau([-belief for belief in believed], losses)}")
+    for checkpoint in args.supernet:
+        print(f"{checkpoint}, losses of paths: {tau(path_losses(checkpoint, list(table)), losses)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import random
 import statistics
 import sys
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import CHECKOUT
 
-from fairseq_revdarts.genotype import operations_by_node
+from fairseq_revdarts.genotype import load_genotype, operations_by_node, random_genotype
 from fairseq_revdarts.search_space import CANDIDATES
 
 sys.path.insert(0, str(CHECKOUT / "examples/multi30k"))
@@ -21,6 +22,7 @@ rank = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(rank)
 sys.path.pop(0)
 
+SPLITS = {"encoder": 2, "decoder": 3}
 moderate = settings(deadline=None, max_examples=50)
 some = st.lists(st.integers(0, 6), min_size=2, max_size=8)
 
@@ -34,6 +36,21 @@ def test_the_best_of_k_is_the_mean_over_all_draws(losses, k):
 
 def test_percentiles():
     assert [rank.percentile(x, [1, 2, 3, 4]) for x in (0, 1, 2.5, 5)] == [100, 87.5, 50, 0]
+
+
+def test_tau_in_all_and_in_the_best_third():
+    losses = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    ranking = [2, 1, 3, 4, 5, 6, 7, 8, 9]  # one of 36 pairs the other way round, and one of 3
+    assert rank.tau(ranking, losses) == "Kendall's tau 0.94, in the best third 0.33"
+
+
+def test_each_genotype_has_a_loss_of_its_own_with_a_supernets_weights(search):
+    genotype = load_genotype(str(search[0] / "genotype.json"))
+    others = [random_genotype(random.Random(seed), "max", 2, SPLITS) for seed in range(2)]
+    names = [each.to_json() for each in (genotype, *others)]
+    losses = rank.path_losses(search[0] / "checkpoint_last.pt", names)
+    assert len(set(losses)) == 3 and min(losses) > 0
+    assert rank.path_losses(search[0] / "checkpoint_last.pt", names[::-1]) == losses[::-1]
 
 
 def test_p_is_the_share_of_splits_with_so_low_a_mean():
