@@ -25,7 +25,6 @@ def check_summary(output, work):
     sizes = [int(size.replace(",", "")) for _, size in rows]
     assert max(sizes) < 1.02 * min(sizes)
     assert re.search(r"^Verdict: the network found .* BLEU", summary, re.MULTILINE)
-    assert "% of uniform: the search has hardly decided" in summary  # after one update
     places = summary[summary.index("Where everything is") : summary.index("To translate")]
     for path in places.split()[3:]:
         assert "/" not in path or (CHECKOUT / path).exists(), path
@@ -87,7 +86,7 @@ def test_multi30k_proof(multi30k, tmp_path):
         assert (tmp_path / file).exists(), file
     summary = (tmp_path / "summary.txt").read_text()
     assert "validation loss, bits per token" in summary
-    rates = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", summary, re.MULTILINE)
+    rates = re.findall(r"^\| (\w+) \| (\d+\.\d+) \| (\d+\.\d+) \|$", summary, re.MULTILINE)
     assert {kind for kind, *_ in rates} == kinds
     assert re.search(r"^\| found \| 2 \| \d+ \|$", summary, re.MULTILINE)  # cost of searches
     with open(tmp_path / "networks.csv", newline="") as file:
