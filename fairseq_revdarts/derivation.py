@@ -132,17 +132,14 @@ def derive_genotype(
 
 def most_probable(
     alphas: Mapping[str, Table], pooling: str, count: int, exclude: Sequence[str] = ()
-) -> List[Tuple[float, Genotype]]:
-    """The `count` genotypes of largest joint probability, which is the product over the nodes.
+) -> List[Genotype]:
+    """The `count` genotypes of largest joint probability, the product over the nodes; best first.
 
     Args:
         alphas: of "encoder" and "decoder"
         pooling: "max" or "avg"
         count: how many; there are fewer if the others have a probability of 0
         exclude: operations that are not taken
-
-    Returns:
-        each with its probability, the largest first
     """
     ranked = [
         sorted(
@@ -171,8 +168,8 @@ def most_probable(
     found, best = [], (0,) * len(ranked)
     open_ones, seen = [(-probability(best), best)], {best}
     while open_ones and len(found) < count:
-        negative, places = heapq.heappop(open_ones)
-        found.append((-negative, genotype(places)))
+        _, places = heapq.heappop(open_ones)
+        found.append(genotype(places))
         for node, choices in enumerate(ranked):  # the next one differs from one found in one node
             following = (*places[:node], places[node] + 1, *places[node + 1 :])
             if following[node] < len(choices) and following not in seen:

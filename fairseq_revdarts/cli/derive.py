@@ -21,7 +21,7 @@ from ..derivation import (
     softmax,
 )
 from ..genotype import Genotype, operations_by_node
-from ..search.checkpoint import SavedSearch, load_checkpoint, load_search
+from ..search.checkpoint import SavedSearch, load_checkpoint, search_of
 from ..search.derived_weights import derived_checkpoint, derived_weights
 from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
 from ..utils.interruption import save
@@ -199,8 +199,7 @@ def derive(search: SavedSearch, args: argparse.Namespace) -> List[Genotype]:
     """The genotypes that were asked for, the first choice first."""
     if args.top == 1:
         return [derive_genotype(search.alphas, search.pooling, args.exclude, args.by_family)]
-    ranked = most_probable(search.alphas, search.pooling, args.top, args.exclude)
-    return [genotype for _, genotype in ranked]
+    return most_probable(search.alphas, search.pooling, args.top, args.exclude)
 
 
 def numbered(path: str, number: int) -> str:
@@ -224,19 +223,19 @@ def main(arguments: Optional[List[str]] = None) -> None:
     args = parse_arguments(arguments)
     paths = [checkpoint_in(path) for path in args.checkpoints]
     try:
-        search = average([load_search(path) for path in paths], paths)
+        checkpoints = [load_checkpoint(path) for path in paths]
+        search = average(list(map(search_of, checkpoints, paths)), paths)
         genotypes = derive(search, args)
         files = [numbered(args.output, number) for number in range(1, len(genotypes) + 1)]
         for genotype, file in zip(genotypes, files):
             genotype.save(file)
-        supernet = load_checkpoint(paths[0])
         if args.weights:
-            save(derived_checkpoint(supernet, genotypes[0]), args.weights)
+            save(derived_checkpoint(checkpoints[0], genotypes[0]), args.weights)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
     report(search, genotypes[0], args)
     for genotype, file in zip(genotypes, files):
-        size = count_parameters(derived_weights(supernet["model"], genotype))
+        size = count_parameters(derived_weights(checkpoints[0]["model"], genotype))
         share = probability(search, genotype)
         print(f"genotype written to {file}: {size:,} parameters, probability {share:.3g}")
     if len(genotypes) < args.top:

@@ -46,15 +46,6 @@ class SavedSearch:
         return [np.shape(self.alphas[side]) for side in CANDIDATES]
 
 
-def load_search(path: str) -> SavedSearch:
-    """The search in a checkpoint.
-
-    Raises:
-        ValueError: there is no such file, it is damaged, or it is not a search's
-    """
-    return search_of(load_checkpoint(path), path)
-
-
 def search_of(checkpoint: Any, path: str) -> SavedSearch:
     """The search in the content of the checkpoint at `path`.
 
