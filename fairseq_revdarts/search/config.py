@@ -3,7 +3,7 @@
 import ast
 import math
 from dataclasses import dataclass, field
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq import utils
 from fairseq.dataclass import ChoiceEnum
@@ -13,6 +13,16 @@ from omegaconf import II
 #: Two names of fairseq for the same backend.
 LEGACY_DDP = ("legacy_ddp", "no_c10d")
 STRATEGIES = ("darts", "sampling", "elimination")
+WHOLE_MODEL = "alpha's step needs the whole model, and the same one, in every process"
+#: Flags of fairseq that a search does not take: the value that each must have, and why.
+NOT_WITH_A_SEARCH: Dict[str, Tuple[Any, str]] = {
+    "amp": (False, "use --fp16, --bf16 or neither"),
+    "tpu": (False, "use a GPU or --cpu"),
+    "use_bmuf": (False, WHOLE_MODEL),
+    "zero_sharding": ("none", WHOLE_MODEL),
+    "pipeline_model_parallel": (False, WHOLE_MODEL),
+    "quantization_config_path": (None, "quantize the network that was found, as it is trained"),
+}
 
 
 @dataclass
@@ -95,6 +105,11 @@ class BilevelSearchConfig(TranslationConfig):
     )
     amp: bool = II("common.amp")
     cpu: bool = II("common.cpu")
+    tpu: bool = II("common.tpu")
+    quantization_config_path: Optional[str] = II("common.quantization_config_path")
+    use_bmuf: bool = II("optimization.use_bmuf")
+    zero_sharding: str = II("distributed_training.zero_sharding")
+    pipeline_model_parallel: bool = II("distributed_training.pipeline_model_parallel")
     ddp_backend: str = II("distributed_training.ddp_backend")
     find_unused_parameters: bool = II("distributed_training.find_unused_parameters")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
@@ -140,12 +155,15 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
             f"{cfg.data}: several data directories; bilevel_search divides the training pairs of "
             "one directory between theta and alpha"
         )
-    if cfg.amp:
-        raise ValueError("--amp: not with bilevel_search; use --fp16, --bf16 or neither")
+    for flag, (usual, reason) in NOT_WITH_A_SEARCH.items():
+        value = getattr(cfg, flag)
+        if value != usual:
+            shown = _name(flag) if value is True else f"{_name(flag)} {value}"
+            raise ValueError(f"{shown}: not with bilevel_search; {reason}")
     if str(cfg.ddp_backend) in ("fully_sharded", "slowmo"):
         raise ValueError(
-            f"--ddp-backend {cfg.ddp_backend}: a search takes legacy_ddp or c10d, because alpha's "
-            "step needs the whole model, and the same one, in every process"
+            f"--ddp-backend {cfg.ddp_backend}: a search takes legacy_ddp or c10d, because "
+            f"{WHOLE_MODEL}"
         )
     if not 0 < cfg.alpha_split < 1:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")

@@ -75,8 +75,9 @@ def check_restored(cfg: BilevelSearchConfig, restart: Restart, architecture: Arc
     """Look at the checkpoint that fairseq will restore, if there is one.
 
     Raises:
-        ValueError: it is missing, damaged, no search's, of another search space, its data were
-            divided in another way, or it is from the middle of an epoch with other batches
+        ValueError: it is missing, damaged, no search's, of another search space, without the state
+            of the optimizer, its data were divided in another way, or it is from the middle of an
+            epoch with other batches
     """
     path = restart.path
     if restart.optional and not os.path.exists(path):
@@ -88,6 +89,11 @@ def check_restored(cfg: BilevelSearchConfig, restart: Restart, architecture: Arc
         raise ValueError(
             f"{path}: its search has another search space; --cell-layers, --encoder-splits, "
             "--decoder-splits and --pooling must be the same to go on with it"
+        )
+    if not restart.resets_optimizer and "last_optimizer_state" not in checkpoint:
+        raise ValueError(
+            f"{path}: it was written with --no-save-optimizer-state, so the search cannot go on "
+            "from it; pass --reset-optimizer to begin a new one with its weights and its alpha"
         )
     if restart.resets_data:
         return

@@ -172,10 +172,11 @@ def test_a_checkpoint_of_a_random_genotype_holds_the_genotype(data, tmp_path):
     assert load_genotype(saved) == chosen_genotype(random_one)
 
 
-def test_validation_with_bleu_and_resuming(data, retrained, tmp_path):
+@pytest.mark.parametrize("kind", [SEARCH, [*RETRAIN, "--genotype=random:1"]], ids=["search", ""])
+def test_validation_with_bleu_and_resuming(data, tmp_path, kind):
     """--eval-bleu puts numpy's counts into the checkpoint: it still loads, weights only."""
-    flags = [flag for flag in RETRAIN if flag != "--disable-validation"]
-    flags += [f"--genotype={retrained / 'moved.json'}", "--eval-bleu", "--eval-bleu-remove-bpe"]
+    flags = [flag for flag in kind if flag != "--disable-validation"]
+    flags += ["--eval-bleu", "--eval-bleu-remove-bpe"]
     flags += ['--eval-bleu-args={"beam": 1, "max_len_b": 10}']
     train(data, tmp_path, *flags, updates=1)
     assert '"train_num_updates": "2"' in train(data, tmp_path, *flags, updates=2)
@@ -242,6 +243,11 @@ UNUSED = "use --backprop reconstruct, --ddp-backend legacy_ddp or --find-unused-
         ("--alpha-betas=0.9", "--alpha-betas 0.9: two numbers"),
         ("--alpha-lr=-1", "--alpha-lr -1.0: at least 0 is needed"),
         ("--amp", "--amp: not with bilevel_search"),
+        ("--tpu", "--tpu: not with bilevel_search; use a GPU or --cpu"),
+        ("--use-bmuf", "--use-bmuf: not with bilevel_search; alpha's step needs the whole model"),
+        ("--zero-sharding=os", "--zero-sharding os: not with bilevel_search"),
+        ("--pipeline-model-parallel", "--pipeline-model-parallel: not with bilevel_search"),
+        ("--quantization-config-path=x", "--quantization-config-path x: not with bilevel_search"),
         ("--ddp-backend=fully_sharded", "--ddp-backend fully_sharded: a search takes"),
         ("--search-strategy=sampling --backprop=store --distributed-world-size=2", UNUSED),
         ("--search-strategy=sampling --stop-when-stable=1", "not with --search-strategy sampling"),

@@ -49,6 +49,13 @@ def test_c10d_gives_what_legacy_ddp_gives(data, tmp_path, legacy):
     assert recorded(tmp_path) == legacy[0]
 
 
+def test_flags_of_c10d_change_nothing(data, tmp_path, legacy):
+    flags = ["--ddp-backend=pytorch_ddp", "--gradient-as-bucket-view", "--broadcast-buffers"]
+    flags += ["--bucket-cap-mb=1", "--fast-stat-sync", "--max-update=2"]
+    train_together(data, tmp_path, *SMALL, *flags)
+    assert recorded(tmp_path) == legacy[0][:2]
+
+
 def test_update_freq_of_two_in_two_processes(data, tmp_path):
     """One process has two micro-batches, the other one and a dummy."""
     folders = [tmp_path / backend for backend in ("legacy_ddp", "pytorch_ddp")]

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from fairseq.sequence_generator import EnsembleModel
 from fairseq_cli.generate import cli_main as fairseq_generate
 from helpers import SMALL_EVOLVED
 from running import (
@@ -121,6 +122,48 @@ def test_training_with_given_alignments(aligned, tmp_path, caplog, network):
         train_in_process(aligned, tmp_path, *NETWORKS[network], *flags, updates=12)
     losses = [float(x) for x in re.findall(r'"alignment_loss": "([\d.]+)"', caplog.text)]
     assert len(losses) == 12 and sum(losses[-3:]) < 0.95 * sum(losses[:3])
+
+
+SEARCHES = [
+    *("--sampling --nbest=2", "--lenpen=0.5 --unkpen=1", "--sampling --sampling-topk=5 --nbest=2"),
+    *("--sampling --sampling-topp=0.8 --nbest=2 --temperature=2", "--diversity-rate=0.5"),
+    *("--diverse-beam-groups=2 --diverse-beam-strength=0.3", "--prefix-size=2", "--min-len=3"),
+    *("--no-repeat-ngram-size=2", "--match-source-len", "--unnormalized", "--no-early-stop"),
+    *("--score-reference", "--print-alignment"),
+]
+
+
+@pytest.mark.parametrize(
+    ("network", "flags"),
+    [
+        *(("derived", flags) for flags in SEARCHES),
+        *((network, "--nbest=2") for network in NETWORKS),
+    ],
+)
+def test_searches_need_no_other_state(data, networks, monkeypatch, capsys, network, flags):
+    """However hypotheses are kept and reordered, they are those of decoding from the beginning."""
+
+    def lines():
+        words = ["--path", networks[network], *GENERATE, "--beam=2", "--max-len-b=9", "--seed=3"]
+        in_process(monkeypatch, fairseq_generate, data, *words, *flags.split())
+        kinds = re.findall(r"^([HA])-(\d+)\t(.*)$", capsys.readouterr().out, re.MULTILINE)
+        return [(kind, number, text.split("\t")[-1]) for kind, number, text in kinds]
+
+    found = lines()
+    assert len(found) >= TEST_SENTENCES
+    monkeypatch.setattr(EnsembleModel, "has_incremental_states", lambda self: False)
+    assert lines() == found
+
+
+def test_constraints(data, networks):
+    """The words that are asked for are in the translation."""
+    output = run(
+        *("fairseq-interactive", data, "--path", networks["derived"], "--beam=4", *GENERATE),
+        *("--source-lang=en", "--target-lang=fr", "--constraints", "--max-len-b=8"),
+        input="\u2581one\t\u2581trois\n",
+    )
+    (translation,) = re.findall(r"^H-0\t\S+\t(.*)$", output, re.MULTILINE)
+    assert "\u2581trois" in translation.split()
 
 
 @pytest.mark.parametrize("network", ["derived", "supernet"])

@@ -127,6 +127,17 @@ def test_another_optimizer_or_criterion_needs_a_new_begin(data, five, tmp_path, 
     assert state(folder)["updates"]["num_updates"] == 1
 
 
+def test_without_the_state_of_the_optimizer(data, tmp_path):
+    """fairseq would count updates from 0 again, and not say so."""
+    train_in_process(data, tmp_path, *SMALL, "--no-save-optimizer-state", updates=2)
+    log = (tmp_path / "search.jsonl").read_text()
+    with pytest.raises(ValueError, match=r"--no-save-optimizer-state.*; pass --reset-optimizer"):
+        train_in_process(data, tmp_path, *SMALL, updates=3)
+    assert (tmp_path / "search.jsonl").read_text() == log
+    train_in_process(data, tmp_path, *SMALL, "--reset-optimizer", updates=1)
+    assert state(tmp_path)["updates"]["num_updates"] == 1
+
+
 @pytest.fixture(scope="module")
 def epoch(data, five, tmp_path_factory):
     """That search at the end of theta's first epoch, 7 updates: after 1 of alpha's 3 batches."""
