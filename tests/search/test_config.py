@@ -6,7 +6,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fairseq_revdarts.search.config import BilevelSearchConfig, check_search_flags, parse_betas
+from fairseq_revdarts.search.config import (
+    NOT_WITH_A_SEARCH,
+    BilevelSearchConfig,
+    check_search_flags,
+    parse_betas,
+)
 
 NUMBERS = ("alpha_split", "alpha_lr", "alpha_weight_decay", "drift_limit")
 COUNTS = ("alpha_start", "stop_when_stable", "drift_interval")
@@ -22,7 +27,8 @@ FLAGS = {
 
 
 def check(**flags):
-    others = {"amp": False, "ddp_backend": "legacy_ddp", "data": "data"}
+    others = {flag: usual for flag, (usual, _) in NOT_WITH_A_SEARCH.items()}
+    others.update(ddp_backend="legacy_ddp", data="data")
     check_search_flags(BilevelSearchConfig(**{**others, **flags}))
 
 
