@@ -18,7 +18,7 @@ source_language=de target_language=en
 vocabulary=${VOCABULARY:-10000}
 embeddings=--share-decoder-input-output-embed
 # About as large as transformer_iwslt_de_en when one candidate is left in each node.
-architecture=${ARCHITECTURE:---arch revdarts_transformer --embed-dim 256 --hidden-size 720 --ffn-embed-dim 1440}
+architecture=${ARCHITECTURE:---arch revdarts_transformer --embed-dim 256 --hidden-size 816 --ffn-embed-dim 1632}
 search_updates=${SEARCH_UPDATES:-20000}
 train_updates=${TRAIN_UPDATES:-50000}
 train_flags="$batch_flags --lr 5e-4 --warmup-updates 4000 --dropout 0.3 --weight-decay 0.0001 ${FLAGS:-}"
