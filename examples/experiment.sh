@@ -42,7 +42,8 @@ batch_flags="--max-tokens $max_tokens --update-freq $update_freq --log-interval 
 launch=launch_everywhere
 launch_everywhere() { # DATA FLAGS...: fairseq-train, one process for each GPU of each machine
     if [ "${NODE_RANK:-0}" = 0 ]; then
-        revdarts-profile --estimate -- "$@" --distributed-world-size "$processes" >&3
+        revdarts-profile --estimate -- "$@" --distributed-world-size "$processes" >&3 ||
+            echo "no estimate for this command" >&3 # its error is in the log, or fairseq-train's too
     fi
     if [ "$processes" = 1 ]; then
         fairseq-train "$@"

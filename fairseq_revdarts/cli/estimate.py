@@ -19,7 +19,7 @@ def add_estimate_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="measure no table, but print memory and hours of the fairseq-train command whose "
         "flags stand behind --, and what these figures rest on; of the other flags, --length, "
-        "--vocabulary and --memory count (default: off)",
+        "--vocabulary and --memory count",
     )
     group.add_argument(
         "--flops",
