@@ -9,8 +9,9 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
 from fairseq.models import FairseqEncoderDecoderModel
 from omegaconf import OmegaConf
@@ -36,20 +37,6 @@ MOMENTS_OF_ADAM = 2
 CPU_TOKENS = 1000
 
 
-class Part(NamedTuple):
-    """Steps of a training that take as much, because they evaluate as many candidates.
-
-    Args:
-        level: "theta" or "alpha"
-        active: the candidates that one of them evaluates; nothing for another model than a supernet
-        share: how many of them there are for each update
-    """
-
-    level: str
-    active: Active
-    share: float
-
-
 @dataclass(frozen=True)
 class Cost:
     """What one process of a training takes.
@@ -72,17 +59,23 @@ def cost_of(training: Training) -> Cost:
     if training.update_freq > 1:  # a later batch's gradients are added to those that are there
         for weight in steps.weights:
             weight.grad = torch.empty_like(weight)
+    evaluated = evaluated_by(training, model)
     peak, operations = 0, 0.0
-    for part in parts_of(training, model):
-        counts = _rehearsed(steps, part)
-        peak = max(peak, counts.memory)
-        operations += part.share * training.update_freq * counts.flops
-    return Cost(sum(weight.numel() for weight in model.parameters()), peak, operations)
+    for level, actives in evaluated.items():
+        by_size = {_size(active): active for active in actives}
+        ends = sorted({min(by_size), max(by_size)})
+        counts = [_rehearsed(steps, level, by_size[size]) for size in ends]
+        peak = max(peak, *(count.memory for count in counts))
+        # Between the ends, operations grow in proportion with the candidates.
+        flops = np.interp(list(map(_size, actives)), ends, [count.flops for count in counts])
+        operations += float(flops.sum()) / len(evaluated["theta"])
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return Cost(parameters, peak, training.update_freq * operations)
 
 
-def _rehearsed(steps: Steps, part: Part) -> Counts:
-    with restricted(steps.model, part.active):
-        return rehearse(steps, steps.named()[part.level])
+def _rehearsed(steps: Steps, level: str, active: Active) -> Counts:
+    with restricted(steps.model, active):
+        return rehearse(steps, steps.named()[level])
 
 
 def restricted(model: FairseqEncoderDecoderModel, active: Active) -> ContextManager[None]:
@@ -90,17 +83,13 @@ def restricted(model: FairseqEncoderDecoderModel, active: Active) -> ContextMana
     return model.architecture.restricted_to(active) if active else nullcontext()
 
 
-def parts_of(training: Training, model: FairseqEncoderDecoderModel) -> List[Part]:
-    """The steps of a training, by how many candidates they evaluate; those of theta first."""
+def evaluated_by(training: Training, model: FairseqEncoderDecoderModel) -> Dict[str, List[Active]]:
+    """What the steps of "theta", and of a search also of "alpha", evaluate in a training."""
     if getattr(model, "architecture", None) is None:
-        return [Part("theta", ALL_LIVING, 1.0)]
-    by_size: Dict[Tuple[str, int], List[Active]] = {}
-    moments = list(_moments(training, model))
-    for level in Moment._fields:
-        for active in (getattr(moment, level) for moment in moments):
-            if active is not None:
-                by_size.setdefault((level, _size(active)), []).append(active)
-    return [Part(level, same[0], len(same) / len(moments)) for (level, _), same in by_size.items()]
+        return {"theta": [ALL_LIVING]}
+    thetas, alphas = zip(*_moments(training, model))
+    moving = [alpha for alpha in alphas if alpha is not None]
+    return {"theta": list(thetas), **({"alpha": moving} if moving else {})}
 
 
 def _moments(training: Training, model: FairseqEncoderDecoderModel) -> Iterator[Moment]:
@@ -166,11 +155,11 @@ def rate_of(training: Training) -> Tuple[float, str]:
 def measured_rate(training: Training, device: str) -> float:
     """Time a step of theta on `device`, after one that warms up. Raises what the device raises."""
     model = training.model()
-    part = parts_of(training, model)[0]
-    counts = _rehearsed(Steps(training, model), part)
+    active = max(evaluated_by(training, model)["theta"], key=_size)
+    counts = _rehearsed(Steps(training, model), "theta", active)
     real = replace(training, device=device)
     steps = Steps(real, real.model())
-    with restricted(steps.model, part.active):
+    with restricted(steps.model, active):
         _, seconds = (measure_time(steps, steps.theta) for _ in range(2))
     return counts.flops / seconds
 
