@@ -13,8 +13,11 @@ IWSLT14 = CHECKOUT / "examples/iwslt14"
 TEST_SETS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
 #: Before the sentences of a talk.
 HEAD = "<url>http://x</url>\n<keywords>a, b</keywords>\n<talkid>1</talkid>\n"
-#: One side is empty, both are too long, one is twice as long as the other. The last pair is kept.
-ODD = (("", "Nothing"), ("x " * 176, "y " * 176), ("a b", "a b c d"), ("zwei drei", "two, three"))
+#: One side is empty, both are too long, one is twice as long in words, in tokens. The last stays.
+ODD = (
+    *(("", "Nothing"), ("x " * 176, "y " * 176), ("a b", "a b c d")),
+    *(("eins zwei", "one, two."), ("zwei drei", "two, three")),
+)
 TRAINING_PAIRS, TEST_PAIRS = 300 + 1 + len(ODD), 13
 
 
