@@ -3,9 +3,10 @@
 Prints BLEU and chrF with their signatures, and the share of exact translations. Stops with an error
 unless there is one hypothesis for every reference.
 
-With --compounds it also prints the BLEU of older papers: of tokenised text in which
-compounds are split at their hyphens, as tensor2tensor's get_ende_bleu.sh does. Those papers
-tokenised with Moses' script; here it is sacrebleu's 13a, so the last digits may differ.
+It can also print the BLEU of older papers, that of tokenised text. Those papers tokenised with
+Moses' script; here it is sacrebleu's 13a, so the last digits may differ. --compounds splits
+compounds at their hyphens, as tensor2tensor's get_ende_bleu.sh does; --clitics splits English words
+at their apostrophes, "it 's", as Moses does. --lowercase is for text that was lowercased.
 """
 
 import argparse
@@ -17,18 +18,24 @@ from typing import List, Tuple
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-COMPOUND = re.compile(r"(\S)-(\S)")
+#: What is split in tokenised text, by name: a pattern and what takes its place.
+SPLIT = {
+    "compounds": (re.compile(r"(\S)-(\S)"), r"\1 ##AT##-##AT## \2"),
+    "clitics": (re.compile(r"([^\W\d_])'([^\W\d_])"), r"\1 '\2"),
+}
 HYPOTHESIS = re.compile(r"^D-(\d+)\t[^\t]*\t(.*)$")
 
 
-def compound_bleu(hypotheses: List[str], references: List[str]) -> float:
-    """BLEU of text tokenised by 13a, in which "a-b" is three tokens."""
-    tokenize = Tokenizer13a()
-    split = [
-        [COMPOUND.sub(r"\1 ##AT##-##AT## \2", tokenize(line)) for line in lines]
-        for lines in (hypotheses, references)
+def tokenised_bleu(
+    hypotheses: List[str], references: List[str], split: str, lowercase: bool
+) -> float:
+    """BLEU of text tokenised by 13a, in which what `split` names is several tokens."""
+    tokenize, (pattern, parts) = Tokenizer13a(), SPLIT[split]
+    texts = [
+        [pattern.sub(parts, tokenize(line)) for line in lines] for lines in (hypotheses, references)
     ]
-    return BLEU(tokenize="none", force=True).corpus_score(split[0], [split[1]]).score
+    bleu = BLEU(tokenize="none", force=True, lowercase=lowercase)
+    return bleu.corpus_score(texts[0], [texts[1]]).score
 
 
 def read_translations(generated: Path, references: Path) -> Tuple[List[str], List[str]]:
@@ -60,16 +67,25 @@ def main() -> None:
     parser.add_argument("generated", type=Path, help="what fairseq-generate printed")
     parser.add_argument("references", type=Path, help="raw text, one sentence per line")
     parser.add_argument("--tokenize", default="13a", help="sacrebleu's tokenizer for BLEU")
-    parser.add_argument("--compounds", action="store_true", help="tokenised BLEU, compounds split")
+    parser.add_argument("--lowercase", action="store_true", help="compare without case")
+    for name in SPLIT:
+        parser.add_argument(
+            f"--{name}",
+            dest="split",
+            action="store_const",
+            const=name,
+            help=f"also print tokenised BLEU, {name} split",
+        )
     args = parser.parse_args()
 
     hypotheses, references = read_translations(args.generated, args.references)
-    for metric in (BLEU(tokenize=args.tokenize), CHRF()):
+    metrics = BLEU(tokenize=args.tokenize, lowercase=args.lowercase), CHRF(lowercase=args.lowercase)
+    for metric in metrics:
         print(metric.corpus_score(hypotheses, [references]).format(width=2))
         print(f"    signature: {metric.get_signature()}")
-    if args.compounds:
-        score = compound_bleu(hypotheses, references)
-        print(f"tokenised BLEU = {score:.2f} (13a, compounds split at hyphens)")
+    if args.split:
+        score = tokenised_bleu(hypotheses, references, args.split, args.lowercase)
+        print(f"tokenised BLEU = {score:.2f} (13a, {args.split} split)")
     exact = count_exact(hypotheses, references)
     print(f"exact = {exact} of {len(references)} ({100 * exact / len(references):.1f} %)")
 

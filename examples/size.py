@@ -2,7 +2,7 @@
 
 NETWORK is "transformer" for that of fairseq, or what --genotype takes. The hidden size of the
 network of a genotype comes as close as it can from below with embeddings as wide as --embed-dim;
-wider embeddings make up for the rest.
+wider embeddings make up for the rest. The flags that share embeddings are those of fairseq-train.
 """
 
 import argparse
@@ -12,28 +12,31 @@ from typing import Iterator, Tuple
 
 import torch
 from fairseq.data import Dictionary
+from fairseq.models import ARCH_MODEL_REGISTRY
 from parameters import parameters_in
 
 from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
+from fairseq_revdarts.profiling.training import read_training
 from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
 
 #: Hidden size, width of the embeddings.
 Widths = Tuple[int, int]
 
 
-def count(genotype: str, dictionary: Dictionary, layers: int, heads: int, widths: Widths) -> int:
+def count(genotype: str, dictionary: Dictionary, args: argparse.Namespace, widths: Widths) -> int:
     """Parameters of a genotype's network with these flags."""
     hidden_size, width = widths
     config = RevDartsTransformerConfig(
         genotype=genotype,
-        encoder_layers=layers,
-        decoder_layers=layers,
+        encoder_layers=args.layers,
+        decoder_layers=args.layers,
         hidden_size=hidden_size,
         embed_dim=width,
         ffn_embed_dim=2 * hidden_size,
-        attention_heads=heads,
-        share_all_embeddings=True,
+        attention_heads=args.heads,
+        share_all_embeddings=args.share_all_embeddings,
+        share_decoder_input_output_embed=True,
         max_source_positions=8,
         max_target_positions=8,
     )
@@ -50,7 +53,7 @@ def genotype_flags(
     layers, heads, usual = args.layers, args.heads, args.embed_dim
 
     def left(*widths: int) -> int:
-        return parameters - count(genotype, dictionary, layers, heads, widths)
+        return parameters - count(genotype, dictionary, args, widths)
 
     step = 6 * heads
     fitting = [size for size in range(step, 1025, step) if left(size, usual) >= 0]
@@ -64,9 +67,18 @@ def genotype_flags(
     yield f"--encoder-layers {layers} --decoder-layers {layers}"
 
 
-def number_of_parameters(text: str) -> int:
-    """A number, or that of the model in a checkpoint."""
-    return int(text) if text.isdigit() else parameters_in(text)
+def number_of_parameters(text: str, args: argparse.Namespace) -> int:
+    """A number, or that of the model in a checkpoint, or of an architecture of fairseq."""
+    if text.isdigit():
+        return int(text)
+    if text not in ARCH_MODEL_REGISTRY:
+        return parameters_in(text)
+    shared = "--share-all-embeddings"
+    if not args.share_all_embeddings:
+        shared = "--share-decoder-input-output-embed"
+    flags = [str(args.data), f"--arch={text}", shared, "--max-tokens=1", "--max-update=1"]
+    model = read_training(flags, length=1, vocabulary=None).model()
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def main() -> None:
@@ -74,19 +86,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network", metavar="NETWORK")
     parser.add_argument(
-        "parameters", type=number_of_parameters, help="a number, or a checkpoint that has as many"
+        "parameters", help="a number, or what has as many: a checkpoint, an --arch of fairseq-train"
     )
     parser.add_argument("--data", type=Path, required=True, help="binarised, one dictionary")
     parser.add_argument("--layers", type=int, default=4, help="of encoder and of decoder")
     parser.add_argument("--heads", type=int, default=HEADS, help="of attention")
     parser.add_argument("--embed-dim", type=int, default=128, help="least width of embeddings")
+    shared = parser.add_mutually_exclusive_group()
+    shared.add_argument("--share-all-embeddings", action="store_true", default=True)
+    shared.add_argument(
+        "--share-decoder-input-output-embed", action="store_false", dest="share_all_embeddings"
+    )
     args = parser.parse_args()
     dictionary = Dictionary.load(str(min(args.data.glob("dict.*.txt"))))
+    parameters = number_of_parameters(args.parameters, args)
     if args.network == "transformer":
+        embedded = len(dictionary) * (1 if args.share_all_embeddings else 2)
         print("--arch transformer --encoder-normalize-before --decoder-normalize-before")
-        print(transformer_flags(args.parameters, len(dictionary), args.layers, args.heads))
+        print(transformer_flags(parameters, embedded, args.layers, args.heads))
     else:
-        print(*genotype_flags(args.network, args.parameters, dictionary, args))
+        print(*genotype_flags(args.network, parameters, dictionary, args))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@
 # (pieces), architecture (flags of the supernet and of the network found), search_updates,
 # search_flags, train_updates, train_flags, baseline_layers, tokenizer (sacrebleu's, for BLEU). It may
 # set stages (how many there are, to number them), own_line (--own-line: a title ends its line at
-# once), launch (what runs fairseq-train), baseline_heads, baseline_width (of embeddings) and
-# baseline_flags of the networks that the one found is compared with, WORKERS (of
-# fairseq-preprocess), and SEED (of the search and of all trainings).
+# once), launch (what runs fairseq-train), embeddings (the flag that shares them), baseline_heads,
+# baseline_width (of embeddings) and baseline_flags of the networks that the one found is compared
+# with, equal_to (what has as many parameters as those networks: what size.py takes; the network found
+# unless it is set), WORKERS (of fairseq-preprocess), and SEED (of the search and of all trainings).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
@@ -68,7 +69,7 @@ train() { # FOLDER UPDATES FLAGS...
     mkdir -p "$folder"
     "${launch:-fairseq-train}" "$work/data" --user-dir "$plugin" --save-dir "$folder" \
         --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt \
-        --share-all-embeddings --max-update "$updates" --required-batch-size-multiple 1 \
+        "${embeddings:---share-all-embeddings}" --max-update "$updates" --required-batch-size-multiple 1 \
         --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
         --log-format simple --log-interval 10 --seed "${SEED:-1}" "$@"
 }
@@ -94,10 +95,10 @@ train_network() { # FOLDER FLAGS...: those of the network
         --task translation --criterion label_smoothed_cross_entropy --label-smoothing 0.1
 }
 
-baseline() { # FOLDER transformer|GENOTYPE: of as many parameters as the network found, trained as long
+baseline() { # FOLDER transformer|GENOTYPE: of as many parameters as $equal_to, trained as long
     local flags
-    flags=$(python "$examples/size.py" "$2" "$work/found/checkpoint_last.pt" --data "$work/data" \
-        --layers "$baseline_layers" --heads "${baseline_heads:-4}" --embed-dim "${baseline_width:-128}")
+    flags=$(python "$examples/size.py" "$2" "${equal_to:-$work/found/checkpoint_last.pt}" \
+        --data "$work/data" "${embeddings:---share-all-embeddings}" --layers "$baseline_layers" --heads "${baseline_heads:-4}" --embed-dim "${baseline_width:-128}")
     train_network "$1" $flags ${baseline_flags:-}
 }
 

@@ -5,6 +5,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 use_prepared_data
-python "$here/../average.py" "$work/$folder" --last "$averaged" -o "$work/$folder/average.pt"
-generate "$folder" average.pt --beam 4 --lenpen 0.6
-score "$folder" --compounds
+translate_and_score --beam 4 --lenpen 0.6 -- --compounds

@@ -8,64 +8,15 @@
 # the folder of the downloads, or do without it: WITHOUT_CZENG=1.
 set -euo pipefail
 
-more_usage=" [--source-dir DIR]"
-source_dir=""
-if [ "${2:-}" = --source-dir ] && [ $# = 3 ]; then
-    source_dir=$3
-    set -- "$1"
-elif [ $# -gt 1 ]; then
+source "$(dirname "${BASH_SOURCE[0]}")/../corpora.sh"
+if [ $# -gt 1 ]; then
     echo "${*:2}: --source-dir DIR is all that may follow the pair" >&2 && exit 2
 fi
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 archives=${source_dir:-$prepared/../downloads}
 corpora=${CORPORA:-$here/corpora.txt}
+language=$target_language
 work=$prepared
-
-rows() { # USE: checksum, address and names of the pair's corpora of this use
-    awk -v use="$1" -v language="$target_language" '
-        !/^#/ && $1 ~ use && index("," $2 ",", "," language ",") { print $4, $5, $6 }' "$corpora"
-}
-
-megabytes() {
-    awk -v language="$target_language" '
-        !/^#/ && index("," $2 ",", "," language ",") { sum += $3 } END { print sum }' "$corpora"
-}
-
-fetch() { # ADDRESS: download it, unless it is there; from where an interruption stopped
-    local file=$archives/${1##*/}
-    if [ ! -e "$file" ]; then
-        if [ -n "$source_dir" ]; then
-            echo "--source-dir $source_dir: no ${1##*/} there; it comes from $1" >&2
-            return 2
-        fi
-        mkdir -p "$archives"
-        curl --fail --location --retry 5 --continue-at - --output "$file.part" "$1" 2>&3
-        mv "$file.part" "$file"
-    fi
-}
-
-verify() { # CHECKSUM FILE: algorithm:sum, or "record" to note the sum of a file first seen
-    local file=$2 recorded=$prepared/${2##*/}.sha256 expected=$1 found
-    if [ "$expected" = record ]; then
-        [ -e "$recorded" ] || sha256sum <"$file" | cut -d' ' -f1 >"$recorded"
-        expected=sha256:$(cat "$recorded")
-    fi
-    found=$("${expected%%:*}sum" <"$file" | cut -d' ' -f1)
-    if [ "$found" != "${expected#*:}" ]; then
-        echo "$file: its ${expected%%:*} checksum is $found, not ${expected#*:};" \
-            "remove it and start again" >&2
-        return 1
-    fi
-}
-
-download() {
-    local checksum address names
-    rows . >"$prepared/corpora"
-    while read -r checksum address names; do
-        fetch "$address"
-        verify "$checksum" "$archives/${address##*/}"
-    done <"$prepared/corpora"
-}
 
 text_of() { # ADDRESS NAMES SIDE: a text of an archive
     local name=${2//LANG/$target_language} role=ref
@@ -121,9 +72,9 @@ texts() {
 clean() {
     mkdir -p "$prepared/raw"
     local languages=("$source_language" "$target_language")
-    python "$here/clean.py" "$prepared/text/train" "$prepared/raw/train" --languages "${languages[@]}"
+    python "$here/../clean.py" "$prepared/text/train" "$prepared/raw/train" --languages "${languages[@]}"
     for split in valid test; do
-        python "$here/clean.py" "$prepared/text/$split.segments" "$prepared/raw/$split" \
+        python "$here/../clean.py" "$prepared/text/$split.segments" "$prepared/raw/$split" \
             --languages "${languages[@]}" --keep-all
     done
 }

@@ -5,6 +5,8 @@ no more gradients than it needs. In the rows "all gradients" both steps take the
 as plain DARTS does. With --genotype it profiles a training step and the beam search of the derived
 network, next to a fairseq transformer with as many parameters. A step is forward and backward,
 without the optimizer.
+
+With --estimate it prints memory and hours of a training: revdarts-profile --estimate -- DATA FLAGS.
 """
 
 import argparse
@@ -24,9 +26,11 @@ from ..profiling.measure import DTYPES, Workload
 from ..profiling.table import LEGEND, describe, largest
 from ..search.config import STRATEGIES
 from ..search_space import POOLINGS
+from .estimate import add_estimate_flags, check_estimate, divide, estimate
 from .user_dir import add_user_dir
 
 SWEPT = {"layers": [2, 4, 8], "hidden_size": [120, 240, 480]}
+VOCABULARY = 8000
 LEAST = {"tokens": 1, "length": 1, "runs": 1, "layers": 1, "vocabulary": 5}
 #: Flags that the configuration of the network has under the same name.
 OF_THE_NETWORK = (
@@ -51,11 +55,17 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     _add_network_flags(parser.add_argument_group("network"))
     _add_batch_flags(parser.add_argument_group("batch"))
     _add_measurement_flags(parser.add_argument_group("measurement"))
-    args = parser.parse_args(arguments)
+    add_estimate_flags(parser.add_argument_group("estimate"))
+    own, flags = divide(sys.argv[1:] if arguments is None else arguments)
+    args = parser.parse_args(own)
+    check_estimate(parser, args, flags)
+    args.training = flags
+    if args.vocabulary is None and not args.estimate:
+        args.vocabulary = VOCABULARY
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: no GPU is there; use --device cpu")
     for flag, least in LEAST.items():
-        if getattr(args, flag) < least:
+        if getattr(args, flag) is not None and getattr(args, flag) < least:
             parser.error(f"--{flag} {getattr(args, flag)}: at least {least} is needed")
     if args.memory is not None and not args.memory > 0:
         parser.error(f"--memory {args.memory:g}: a number of GB above 0 is needed")
@@ -96,7 +106,12 @@ def _add_batch_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--tokens", type=int, default=2000, help="number of target tokens per batch")
     add("--length", type=int, default=25, help="number of tokens per sentence")
-    add("--vocabulary", type=int, default=8000, help="number of types in the joint dictionary")
+    add(
+        "--vocabulary",
+        type=int,
+        help=f"number of types in the joint dictionary (default: {VOCABULARY}; of --estimate: the "
+        "dictionaries of the data)",
+    )
 
 
 def _add_measurement_flags(group: argparse._ArgumentGroup) -> None:
@@ -183,9 +198,20 @@ def describe_machine(device: str) -> str:
     return f"torch {torch.__version__}, fairseq {fairseq.__version__}, {device}: {where}"
 
 
+def print_estimate(args: argparse.Namespace) -> None:
+    """What --estimate asks for."""
+    try:
+        print(estimate(args, args.training))
+    except ValueError as error:
+        sys.exit(f"revdarts-profile: error: {error}")
+
+
 def main(arguments: Optional[List[str]] = None) -> None:
     """Entry point."""
     args = parse_arguments(arguments)
+    if args.estimate:
+        print_estimate(args)
+        return
     swept = args.sweep.replace("-", "_") if args.sweep else None
     results: List[Dict[str, Any]] = []
     print(f"{describe_machine(args.device)}\n{LEGEND}")

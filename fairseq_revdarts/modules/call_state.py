@@ -41,9 +41,11 @@ class CallState:
             modes = [[(module, module.training) for module in node.modules()] for node in nodes]
         training = training or any(mode for node in modes for _, mode in node)
         seed = int(torch.randint(2**62, ())) if training else None
-        device = x.device.type
-        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        return cls(x.device, x.dtype, seed, autocast, modes)
+        # On the meta device nothing is drawn or computed: its operators only tell shapes.
+        device = torch.device("cpu") if x.is_meta else x.device
+        enabled = torch.is_autocast_enabled(device.type)
+        autocast = torch.get_autocast_dtype(device.type) if enabled else None
+        return cls(device, x.dtype, seed, autocast, modes)
 
     @contextmanager
     def restored(self, number: int) -> Iterator[None]:

@@ -5,14 +5,15 @@ import time
 from dataclasses import dataclass
 from statistics import mean
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Protocol, Tuple
 
 import torch
+from fairseq.criterions import FairseqCriterion
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from fairseq.sequence_generator import SequenceGenerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from ..criterions.reversible_search import ReversibleSearchCriterion
@@ -52,28 +53,19 @@ class Workload:
 
     def task(self) -> SimpleNamespace:
         """A task with nothing but its dictionaries."""
-        symbols = Dictionary()
-        for number in range(self.vocabulary - len(symbols)):
-            symbols.add_symbol(str(number))
+        symbols = joint_dictionary(self.vocabulary)
         return SimpleNamespace(
             source_dictionary=symbols, target_dictionary=symbols, max_positions=self.positions
         )
 
     def batch(self) -> Dict[str, Any]:
         """A batch of random sentences of one length."""
-        generator = torch.Generator().manual_seed(self.seed)
-        shape = (max(1, self.tokens // self.length), self.length)
-        source, target = (
-            torch.randint(4, self.vocabulary, shape, generator=generator).to(self.device)
-            for _ in range(2)
-        )
-        lengths = torch.full((shape[0],), self.length, device=self.device)
-        inputs = {
-            "src_tokens": source,
-            "src_lengths": lengths,
-            "prev_output_tokens": target.roll(1, 1),
-        }
-        return {"net_input": inputs, "target": target, "ntokens": target.numel()}
+        vocabularies = (self.vocabulary, self.vocabulary)
+        return random_batch(self.tokens, self.length, vocabularies, self.device, self.seed)
+
+    def criterion(self) -> ReversibleSearchCriterion:
+        """The loss of the steps."""
+        return ReversibleSearchCriterion(self.task(), sentence_avg=False, label_smoothing=0.1)
 
     def build(self, flags: Dict[str, Any]) -> RevDartsTransformerModel:
         """A network of this package, with `flags` of its configuration."""
@@ -104,22 +96,64 @@ class Workload:
         return model.to(device=self.device, dtype=DTYPES[self.precision]).train()
 
 
+def joint_dictionary(types: int) -> Dictionary:
+    """A dictionary of so many types, fairseq's special symbols included."""
+    symbols = Dictionary()
+    for number in range(types - len(symbols)):
+        symbols.add_symbol(str(number))
+    return symbols
+
+
+def random_batch(
+    tokens: int, length: int, vocabularies: Tuple[int, int], device: str, seed: int
+) -> Dict[str, Any]:
+    """A batch of random sentences of one length.
+
+    Args:
+        tokens: target tokens
+        length: tokens per sentence, of source and target
+        vocabularies: types of the source and of the target dictionary
+        device: where the batch lies
+        seed: of the tokens
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = (max(1, tokens // length), length)
+    source, target = (
+        torch.randint(4, types, shape, generator=generator).to(device) for types in vocabularies
+    )
+    lengths = torch.full((shape[0],), length, device=device)
+    inputs = {
+        "src_tokens": source,
+        "src_lengths": lengths,
+        "prev_output_tokens": target.roll(1, 1),
+    }
+    return {"net_input": inputs, "target": target, "ntokens": target.numel()}
+
+
+class HasSteps(Protocol):
+    """What steps are taken on: a batch and its loss."""
+
+    def batch(self) -> Dict[str, Any]:
+        """As fairseq's datasets give it."""
+
+    def criterion(self) -> FairseqCriterion:
+        """The loss."""
+
+
 class Steps:
     """The steps of a search over one network, without the optimizers.
 
     Args:
-        workload: batch, precision and device
+        workload: batch and loss
         model: the network
         all_gradients: take the gradients of theta and alpha in both steps, as plain DARTS does
     """
 
     def __init__(
-        self, workload: Workload, model: FairseqEncoderDecoderModel, all_gradients: bool = False
+        self, workload: HasSteps, model: FairseqEncoderDecoderModel, all_gradients: bool = False
     ):
         self.model, self.batch, self.all_gradients = model, workload.batch(), all_gradients
-        self.criterion = ReversibleSearchCriterion(
-            workload.task(), sentence_avg=False, label_smoothing=0.1
-        )
+        self.criterion = workload.criterion()
         architecture = getattr(model, "architecture", None)
         self.alphas: List[Tensor] = [] if architecture is None else architecture.alphas()
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -146,6 +180,12 @@ class Steps:
         """The moments of a search at which a step costs something else: here one."""
         yield
 
+    def existing(self) -> List[Tensor]:
+        """The tensors that are there before a step."""
+        of_batch = [leaf for leaf in tree_flatten(self.batch)[0] if isinstance(leaf, Tensor)]
+        model = self.model
+        return [*model.parameters(), *model.buffers(), *gradients_of(model), *of_batch]
+
     def clear(self) -> None:
         """Forget the gradients."""
         self.model.zero_grad(set_to_none=True)
@@ -165,7 +205,7 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
     result = {
         "weights": sum(weight.nbytes for weight in steps.model.parameters()),
         "activations": _activation_peak(steps, step),
-        "gradients": sum(gradient.nbytes for gradient in _gradients(steps)),
+        "gradients": sum(gradient.nbytes for gradient in gradients_of(steps.model)),
     }
     if result["gradients"]:
         result["later_activations"] = _activation_peak(steps, step)
@@ -178,18 +218,17 @@ def _activation_peak(steps: Steps, step: Callable[[], None]) -> int:
 
     On a GPU, what the allocator holds; elsewhere, live bytes of tensors.
     """
-    device, before = steps.weights[0].device, _gradients(steps)
+    device, before = steps.weights[0].device, gradients_of(steps.model)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)  # other networks too
         step()
-        held += sum(gradient.nbytes for gradient in _gradients(steps))
+        held += sum(gradient.nbytes for gradient in gradients_of(steps.model))
         held -= sum(gradient.nbytes for gradient in before)
         return torch.cuda.max_memory_allocated(device) - held
-    batch = [leaf for leaf in tree_flatten(steps.batch)[0] if isinstance(leaf, Tensor)]
-    with LiveMemory([*steps.model.parameters(), *steps.model.buffers(), *batch, *before]) as memory:
+    with LiveMemory(steps.existing()) as memory:
         step()
-    return memory.peak(leave_out=_gradients(steps))
+    return memory.peak(leave_out=gradients_of(steps.model))
 
 
 def measure_drift(steps: Steps) -> List[float]:
@@ -204,8 +243,9 @@ def measure_drift(steps: Steps) -> List[float]:
     return [float(stack.drift) for stack in stacks]
 
 
-def _gradients(steps: Steps) -> List[Tensor]:
-    return [weight.grad for weight in steps.model.parameters() if weight.grad is not None]
+def gradients_of(model: nn.Module) -> List[Tensor]:
+    """The gradients that the weights hold now."""
+    return [weight.grad for weight in model.parameters() if weight.grad is not None]
 
 
 def measure_time(steps: Steps, step: Callable[[], None]) -> float:

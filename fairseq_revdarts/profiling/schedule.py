@@ -5,7 +5,7 @@ from typing import Iterator, List, NamedTuple, Optional
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search.config import BilevelSearchConfig
 from ..search.strategies import BY_NAME
-from ..search.strategy import Active
+from ..search.strategy import Active, Strategy
 from .measure import Steps, Workload
 
 #: A profile times a search of so many updates, with the schedule of a long one.
@@ -22,12 +22,16 @@ class Moment(NamedTuple):
 def schedule_of(strategy: str, model: RevDartsTransformerModel, seed: int) -> List[Moment]:
     """A short search by `strategy` with alpha's first values; all candidates live after it."""
     cfg = BilevelSearchConfig(search_strategy=strategy, max_update=MOMENTS, seed=seed)
-    rule, schedule = BY_NAME[strategy](model, cfg), []
-    for update in range(1, MOMENTS + 1):
-        schedule.append(Moment(rule.for_theta(update), rule.for_alpha(update)))
-        rule.after_update(update)
+    schedule = list(moments_of(BY_NAME[strategy](model, cfg)))
     model.architecture.reset_updates()
     return schedule
+
+
+def moments_of(rule: Strategy) -> Iterator[Moment]:
+    """What `rule` evaluates in each update of a search of MOMENTS updates."""
+    for update in range(1, MOMENTS + 1):
+        yield Moment(rule.for_theta(update), rule.for_alpha(update))
+        rule.after_update(update)
 
 
 class ScheduledSteps(Steps):

@@ -25,10 +25,6 @@ class Darts(Strategy):
         """All candidates."""
         return ALL_LIVING
 
-    def active_count(self, update: int, candidates: int) -> int:
-        """All of them."""
-        return candidates
-
     def after_update(self, update: int) -> None:
         """Nothing is decided before the end."""
 

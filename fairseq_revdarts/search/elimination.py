@@ -47,10 +47,6 @@ class Elimination(Strategy):
         """All living candidates."""
         return ALL_LIVING
 
-    def active_count(self, update: int, candidates: int) -> int:
-        """A share of those that live, at least two."""
-        return self._part(self.living_after(update - 1, candidates))
-
     def after_update(self, update: int) -> None:
         """Eliminate the candidates with the smallest alpha of each node that has too many."""
         architecture = self.model.architecture

@@ -57,10 +57,6 @@ class Sampling(Strategy):
         """One random path, always the same."""
         return self._path("valid")
 
-    def active_count(self, update: int, candidates: int) -> int:
-        """One of them."""
-        return 1
-
     def after_update(self, update: int) -> None:
         """Nothing is decided before a checkpoint."""
 

@@ -47,10 +47,6 @@ class Strategy(ABC):
         """The candidates that validation evaluates."""
 
     @abstractmethod
-    def active_count(self, update: int, candidates: int) -> int:
-        """How many of a node's candidates an update evaluates, for estimates of its cost."""
-
-    @abstractmethod
     def after_update(self, update: int) -> None:
         """Decide what follows from an update."""
 

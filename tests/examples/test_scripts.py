@@ -52,6 +52,20 @@ def test_tokenised_bleu_splits_compounds(tmp_path):
     assert f"tokenised BLEU = {expected.score:.2f} (13a" in output
 
 
+def test_tokenised_bleu_splits_clitics_and_forgets_case(tmp_path):
+    references = ["It's what we don't know, he said", "they're 20's \"own\" words and o'clock"]
+    hypotheses = ["it's what we didn't know, he said", "They're 20's \"own\" words' and O'Clock"]
+    tokens = [
+        ["it 's what we don 't know , he said", "they 're 20's \" own \" words and o 'clock"],
+        ["it 's what we didn 't know , he said", "they 're 20's \" own \" words' and o 'clock"],
+    ]
+    expected = sacrebleu.corpus_bleu(tokens[1], [tokens[0]], tokenize="none", force=True)
+    flags = ["--clitics", "--lowercase"]
+    output = score(tmp_path, list(enumerate(hypotheses)), references, *flags)
+    assert f"tokenised BLEU = {expected.score:.2f} (13a, clitics split)" in output
+    assert "case:lc" in output and "case:mixed" not in output
+
+
 def test_average_of_the_last_checkpoints(tmp_path):
     for update in (8, 9, 10):
         model = {"weight": torch.full((2,), float(update)), "count": torch.tensor(update)}

@@ -1,7 +1,8 @@
 """Clean a parallel text: one space between words, no pairs that are empty, too long or too unequal.
 
 Reads TEXT.LANGUAGE and writes CLEAN.LANGUAGE of both languages, and prints how many pairs it kept.
-Lengths are in words. With --keep-all nothing is dropped: for text that is scored.
+Lengths are in words, with --tokens in tokens of sacrebleu's 13a, which splits off punctuation. With
+--keep-all nothing is dropped: for text that is scored.
 """
 
 import argparse
@@ -9,7 +10,9 @@ import contextlib
 import itertools
 import sys
 from collections import Counter
-from typing import List
+from typing import Callable, List
+
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 
 def flaw(lengths: List[int], longest: int, ratio: float) -> str:
@@ -21,6 +24,12 @@ def flaw(lengths: List[int], longest: int, ratio: float) -> str:
     return "too unequal" if max(lengths) > ratio * min(lengths) else ""
 
 
+def token_counter() -> Callable[[List[str]], int]:
+    """Counts the tokens of a sentence, which is given in words."""
+    tokenize = Tokenizer13a()
+    return lambda words: len(tokenize(" ".join(words)).split())
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -29,9 +38,11 @@ def main() -> None:
     parser.add_argument("--languages", nargs=2, required=True)
     parser.add_argument("--longest", type=int, default=250)
     parser.add_argument("--ratio", type=float, default=2.0, help="of the longer to the shorter")
+    parser.add_argument("--tokens", action="store_true", help="count tokens, not words")
     parser.add_argument("--keep-all", action="store_true")
     args = parser.parse_args()
 
+    count: Callable[[List[str]], int] = token_counter() if args.tokens else len
     counts: Counter = Counter()
     with contextlib.ExitStack() as files:
         sources, results = (
@@ -50,7 +61,7 @@ def main() -> None:
                 shorter = args.languages[pair.index(None)]
                 sys.exit(f"{args.text}.{shorter}: fewer lines than in the other language")
             words = [line.split() for line in pair]
-            dropped = flaw([len(side) for side in words], args.longest, args.ratio)
+            dropped = flaw([count(side) for side in words], args.longest, args.ratio)
             if dropped and not args.keep_all:
                 counts[dropped] += 1
                 continue
