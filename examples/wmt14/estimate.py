@@ -18,7 +18,6 @@ from torch import nn
 
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
 from fairseq_revdarts.search.strategies import BY_NAME
-from fairseq_revdarts.search_space import CANDIDATES
 
 #: The paper's search: weights of its supernet (without embeddings), tokens per update, updates;
 #: each a step of theta and one of alpha, with reconstruction.
@@ -45,7 +44,8 @@ def active_counts(model: RevDartsTransformerModel, cfg: Any) -> List[int]:
     """How many of a node's candidates are evaluated, at a hundred moments of a search."""
     strategy = BY_NAME[str(getattr(cfg.task, "search_strategy", "darts"))](model, cfg.task)
     moments = (max(1, cfg.optimization.max_update * part // 100) for part in range(1, 101))
-    return [strategy.active_count(update, len(CANDIDATES["encoder"])) for update in moments]
+    candidates = len(model.architecture.candidates["encoder"])
+    return [strategy.active_count(update, candidates) for update in moments]
 
 
 def estimate(processes: int, flags: List[str]) -> str:
@@ -68,7 +68,7 @@ def estimate(processes: int, flags: List[str]) -> str:
     active = active_counts(model, cfg) if searches else [1]
     of_layer = OF_OPERATION * max(active) if reversible else OF_TRANSFORMER
     if searches:
-        weights *= statistics.mean(active) / len(CANDIDATES["encoder"])
+        weights *= statistics.mean(active) / len(model.architecture.candidates["encoder"])
     steps = 2 if max(active) > 1 else 1  # alpha has no step of its own on single paths
     work = weights * tokens * updates * PASSES[backprop] * steps
     hours = PAPER_HOURS * work / PAPER_WORK

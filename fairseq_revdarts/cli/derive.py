@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Dict, Iterator, List, Mapping, Optional
@@ -95,10 +96,11 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
     """The mean alpha of several checkpoints of the same search space."""
     first = searches[0]
     for search, path in zip(searches, paths):
-        if search.pooling != first.pooling or search.shapes() != first.shapes():
+        spaces = [(one.pooling, one.shapes(), one.candidates) for one in (search, first)]
+        if spaces[0] != spaces[1]:
             raise ValueError(
-                f"{path}: another search space than that of {paths[0]}; --cell-layers, splits and "
-                "--pooling must agree for an average"
+                f"{path}: another search space than that of {paths[0]}; --cell-layers, splits, "
+                "--pooling and candidates must agree for an average"
             )
     means = {
         name: {
@@ -107,7 +109,7 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
         }
         for name in ("alphas", "last_choices")
     }
-    return SavedSearch(first.pooling, **means)
+    return replace(first, **means)
 
 
 def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
@@ -125,6 +127,9 @@ def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
 def report(search: SavedSearch, genotype: Genotype, args: argparse.Namespace) -> None:
     """Print the probabilities of operations, and of their families if these were chosen first."""
     chosen = operations_by_node(genotype)
+    for side, names in search.candidates.items():
+        if names != CANDIDATES[side]:
+            print(f"--{side}-candidates {','.join(names)}")
     if args.by_family:
         print(f"{'node':13} leading families and their probabilities (* chosen)")
         for side in CANDIDATES:
@@ -155,7 +160,9 @@ def last_probabilities(search: SavedSearch, side: str) -> Dict[str, Row]:
 
 def certainty(search: SavedSearch, side: str, share: float) -> str:
     """How sure the choices of one side are; `share` is its entropy as a share of uniform."""
-    candidates = len(CANDIDATES[side])
+    candidates = len(search.candidates[side])
+    if candidates == 1:
+        return "one candidate in each node, because the search had no other"
     if share > 0:
         return (
             f"entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of uniform; "
@@ -174,8 +181,8 @@ def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
         side: mean(
             entropy(softmax(row)) for row in rows_by_node(side, search.alphas[side]).values()
         )
-        / math.log(len(names))
-        for side, names in CANDIDATES.items()
+        / math.log(max(len(names), 2))
+        for side, names in search.candidates.items()
     }
 
 
@@ -239,7 +246,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         share = probability(search, genotype)
         print(f"genotype written to {file}: {size:,} parameters, probability {share:.3g}")
     if len(genotypes) < args.top:
-        print(f"--top {args.top}: there are no more; the search has eliminated all others")
+        print(f"--top {args.top}: there are no more; the search has left no others")
     if args.weights:
         print(f"network written to {args.weights}")
 

@@ -23,7 +23,7 @@ from ..profiling.compare import Row, compare
 from ..profiling.measure import DTYPES, Workload
 from ..profiling.table import LEGEND, describe, largest
 from ..search.config import STRATEGIES
-from ..search_space import POOLINGS
+from ..search_space import CANDIDATES, POOLINGS
 from .user_dir import add_user_dir
 
 SWEPT = {"layers": [2, 4, 8], "hidden_size": [120, 240, 480]}
@@ -31,6 +31,7 @@ LEAST = {"tokens": 1, "length": 1, "runs": 1, "layers": 1, "vocabulary": 5}
 #: Flags that the configuration of the network has under the same name.
 OF_THE_NETWORK = (
     *("genotype", "cell_layers", "encoder_splits", "decoder_splits", "pooling"),
+    *("encoder_candidates", "decoder_candidates"),
     *("hidden_size", "embed_dim", "attention_heads", "dropout"),
 )
 
@@ -81,6 +82,12 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
     add("--encoder-splits", type=int, default=2, help="number of parts of an encoder layer")
     add("--decoder-splits", type=int, default=3, help="number of parts of a decoder layer")
     add("--pooling", choices=POOLINGS, default="max", help="how the inputs of a node are pooled")
+    for side in CANDIDATES:
+        add(
+            f"--{side}-candidates",
+            metavar="OPERATIONS",
+            help=f"operations that the nodes of the {side} choose from (default: all operations)",
+        )
     add("--hidden-size", type=int, default=240, help="d: width of a layer")
     add("--embed-dim", type=int, default=128, help="e: width of the factorised embeddings")
     add(

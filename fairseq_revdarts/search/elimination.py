@@ -56,7 +56,7 @@ class Elimination(Strategy):
         architecture = self.model.architecture
         undecided = not self._decided()
         for side, alpha in architecture.tables().items():
-            count = self.living_after(update, len(CANDIDATES[side]))
+            count = self.living_after(update, len(architecture.candidates[side]))
             for i, layer in enumerate(architecture.living(side)):
                 for k, living in enumerate(layer):
                     ranked = sorted(living, key=alpha[i][k].__getitem__)

@@ -89,6 +89,12 @@ def check_restored(cfg: BilevelSearchConfig, restart: Restart, architecture: Arc
             f"{path}: its search has another search space; --cell-layers, --encoder-splits, "
             "--decoder-splits and --pooling must be the same to go on with it"
         )
+    for side, names in architecture.candidates.items():
+        if search.candidates[side] != names:
+            raise ValueError(
+                f"--{side}-candidates {','.join(names)}: the search in {path} has "
+                f"{','.join(search.candidates[side])}; they must be the same to go on with it"
+            )
     if restart.resets_data:
         return
     ours, theirs = cfg._get_parent(), checkpoint["cfg"]
