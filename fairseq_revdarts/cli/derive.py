@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from ..derivation import (
 )
 from ..genotype import Genotype, operations_by_node
 from ..search.checkpoint import SavedSearch, load_checkpoint, search_of
+from ..search.cost import against_limit, in_words, latency_costs
 from ..search.derived_weights import derived_checkpoint, derived_weights
+from ..search.latency_table import load_latency_table
 from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
 from ..utils.interruption import save
 from ..utils.parameters import count_parameters
@@ -75,6 +77,12 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         metavar="FILE",
         help="also write the network with the weights that it has in the search, a checkpoint for "
         "fairseq-generate or --finetune-from-model (default: none)",
+    )
+    parser.add_argument(
+        "--latency-table",
+        metavar="FILE",
+        help="also print the milliseconds in which a network decodes a sentence, from a file of "
+        "revdarts-profile --latency (default: none)",
     )
     add_user_dir(parser)
     args = parser.parse_args(arguments)
@@ -215,6 +223,34 @@ def numbered(path: str, number: int) -> str:
     return path if number == 1 else f"{stem}-{number}{ending}"
 
 
+def costs_of(
+    checkpoint: Any, search: SavedSearch, genotypes: List[Genotype], table: Optional[str]
+) -> List[Dict[str, float]]:
+    """The costs of each genotype by their kind: parameters, and latency if there is a table."""
+    network = checkpoint["cfg"]["model"]
+    times = table and latency_costs(load_latency_table(table, network, search.candidates), network)
+    return [
+        {
+            "parameters": count_parameters(derived_weights(checkpoint["model"], genotype)),
+            **({"latency": times.of(genotype)} if times else {}),
+        }
+        for genotype in genotypes
+    ]
+
+
+def beyond_budget(checkpoint: Any, costs: Mapping[str, float]) -> Optional[str]:
+    """What is to say of a network that is above --cost-limit of its search, or may be."""
+    flags = checkpoint["cfg"].get("task") or {}
+    kind, limit = flags.get("cost"), flags.get("cost_limit")
+    if kind is None:
+        return None
+    if kind not in costs:
+        return (
+            f"--cost-limit of the search is {in_words(kind, limit)}; compare with --latency-table"
+        )
+    return against_limit(kind, costs[kind], limit) if costs[kind] > limit else None
+
+
 def probability(search: SavedSearch, genotype: Genotype) -> float:
     """The product over the nodes of the probability of the genotype's operation."""
     chosen = operations_by_node(genotype)
@@ -233,6 +269,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         checkpoints = [load_checkpoint(path) for path in paths]
         search = average(list(map(search_of, checkpoints, paths)), paths)
         genotypes = derive(search, args)
+        costs = costs_of(checkpoints[0], search, genotypes, args.latency_table)
         files = [numbered(args.output, number) for number in range(1, len(genotypes) + 1)]
         for genotype, file in zip(genotypes, files):
             genotype.save(file)
@@ -241,10 +278,13 @@ def main(arguments: Optional[List[str]] = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
     report(search, genotypes[0], args)
-    for genotype, file in zip(genotypes, files):
-        size = count_parameters(derived_weights(checkpoints[0]["model"], genotype))
+    for genotype, file, cost in zip(genotypes, files, costs):
+        size = ", ".join(in_words(kind, value) for kind, value in cost.items())
         share = probability(search, genotype)
-        print(f"genotype written to {file}: {size:,} parameters, probability {share:.3g}")
+        print(f"genotype written to {file}: {size}, probability {share:.3g}")
+        beyond = beyond_budget(checkpoints[0], cost)
+        if beyond:
+            print(f"warning: {file}: {beyond}")
     if len(genotypes) < args.top:
         print(f"--top {args.top}: there are no more; the search has left no others")
     if args.weights:

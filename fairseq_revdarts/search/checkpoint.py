@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..derivation import Table, derive_genotype, non_finite_nodes
+from ..modules.mixture import Living, indices_of
 from ..search_space import CANDIDATES, chosen_candidates
 from ..utils.reading import reading
 
@@ -46,6 +47,12 @@ class SavedSearch:
     def shapes(self) -> List[Tuple[int, ...]]:
         """(s, searched splits, candidates) of each side."""
         return [np.shape(self.alphas[side]) for side in CANDIDATES]
+
+    def living(self) -> Dict[str, Living]:
+        """The candidates that have not been eliminated."""
+        return {
+            side: indices_of(torch.tensor(self.alphas[side]) > -math.inf) for side in CANDIDATES
+        }
 
 
 def search_of(checkpoint: Any, path: str) -> SavedSearch:

@@ -17,6 +17,7 @@ from fairseq.logging import metrics
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES, PARAMETER_FREE
 from .bilevel import find_non_finite
+from .cost import Budget
 from .level_loss import LevelLoss
 from .log import SearchLog
 from .processes import largest_over_processes
@@ -36,6 +37,7 @@ class SearchMonitor:
         drift_interval: number of updates from one measurement of the drift to the next; 0 for never
         drift_limit: the largest relative error with which the search continues
         log_interval: number of updates from one line of `search.jsonl` to the next
+        budget: of the search, whose expected cost is reported; or None
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class SearchMonitor:
         drift_interval: int,
         drift_limit: float,
         log_interval: int,
+        budget: Optional[Budget] = None,
     ):
-        self._model = model
+        self._model, self._budget = model, budget
         self._drift_interval = drift_interval
         self._drift_limit = drift_limit
         self._log_interval = log_interval
@@ -135,6 +138,7 @@ class SearchMonitor:
             "stable_updates": architecture.stable_updates.item(),
             "living": architecture.mean_living(),
             "drift": architecture.last_drift(),
+            **({} if self._budget is None else self._budget.numbers(architecture)),
         }
         losses = {
             "loss": _bits(theta_loss.mean),
