@@ -189,10 +189,9 @@ class Budget:
         ]
 
     @torch.no_grad()
-    def numbers(self, architecture: Architecture) -> Dict[str, float]:
-        """What the log shows: the expected cost, and the limit."""
-        probabilities = {side: architecture.probabilities(side) for side in CANDIDATES}
-        return {"cost": self.expected(probabilities).item(), "cost_limit": self.limit}
+    def expected_of(self, architecture: Architecture) -> float:
+        """The expected cost of the supernet."""
+        return self.expected({side: architecture.probabilities(side) for side in CANDIDATES}).item()
 
     def report(self, genotype: Genotype) -> None:
         """Log what a network costs."""

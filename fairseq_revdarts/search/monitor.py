@@ -138,8 +138,11 @@ class SearchMonitor:
             "stable_updates": architecture.stable_updates.item(),
             "living": architecture.mean_living(),
             "drift": architecture.last_drift(),
-            **({} if self._budget is None else self._budget.numbers(architecture)),
         }
+        limit = {}
+        if self._budget is not None:
+            numbers["cost"] = self._budget.expected_of(architecture)
+            limit = {"cost_limit": self._budget.limit}
         losses = {
             "loss": _bits(theta_loss.mean),
             "alpha_loss": alpha_loss and _bits(alpha_loss.mean),
@@ -156,7 +159,8 @@ class SearchMonitor:
                 _show(name, number, weight=0)
         if self._log is not None and update % self._log_interval == 0:
             probabilities = architecture.node_probabilities()
-            self._log.write({"update": update, **losses, **numbers, "probabilities": probabilities})
+            numbers = {**losses, **numbers, **limit}
+            self._log.write({"update": update, **numbers, "probabilities": probabilities})
 
     def _warn_of_collapse(self, update: int, parameter_free: float) -> None:
         if self._log is not None and parameter_free > 0.5 and not self._warned:

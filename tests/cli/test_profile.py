@@ -244,7 +244,7 @@ def test_every_flag_has_help_and_default(monkeypatch, capsys):
         profile.main(["--help"])
     text = capsys.readouterr().out
     flags = re.split(r"^  (?=--)", text.split("\nnetwork:")[1], flags=re.MULTILINE)[1:]
-    assert len(flags) == 23
+    assert len(flags) == 26
     for flag in flags:
         words = " ".join(flag.split())
         assert re.search(r"[a-z]+ .*\(default: (?!None)", words), flag
