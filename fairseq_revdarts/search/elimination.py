@@ -112,8 +112,9 @@ class Elimination(Strategy):
         logger.info(f"update {update}: one candidate is left in each node")
         for side, table in self.model.architecture.last_choices().items():
             for node, row in rows_by_node(side, table).items():
-                (p, name), (_, other), *_ = sorted(zip(row, CANDIDATES[side]), reverse=True)
-                logger.info(f"{node}: {name}, with a probability of {p:.2f} against {other}")
+                if any(row):  # none if the node never had a choice
+                    (p, name), (_, other), *_ = sorted(zip(row, CANDIDATES[side]), reverse=True)
+                    logger.info(f"{node}: {name}, with a probability of {p:.2f} against {other}")
 
     def _part(self, living: int) -> int:
         return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))

@@ -210,6 +210,14 @@ def test_one_candidate_per_node(data, tmp_path, capsys):
         assert {entry["alpha_entropy"] for entry in read_log(folder / "search.jsonl")} == {0}
 
 
+def test_the_log_names_no_choice_where_there_was_none(data, tmp_path, caplog):
+    flags = [*SMALL, *ELIMINATION, "--encoder-candidates=ffn", "--decoder-candidates=ffn,glu"]
+    with caplog.at_level("INFO"):
+        train_in_process(data, tmp_path, *flags, updates=2)
+    assert caplog.text.count(" with a probability of ") == 4
+    assert "encoder.1.1: " not in caplog.text
+
+
 def test_registered_operations_can_be_chosen(data, tmp_path):
     """As a user types it; without the package, the error names what is known."""
     package = tmp_path / "mine"
