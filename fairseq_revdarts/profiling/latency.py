@@ -124,7 +124,8 @@ def _fastest(
     times: Dict[str, Times] = {name: {} for name in subjects}
     for run in range(-1, runs):  # the first warms up
         for number, (name, (model, path)) in enumerate(subjects.items(), 1):
-            report(f"run {max(run, 0) + 1} of {runs}, {number} of {len(subjects)}: {name}")
+            turn = "warming up" if run < 0 else f"run {run + 1} of {runs}"
+            report(f"{turn}, {number} of {len(subjects)}: {name}")
             with model.architecture.restricted_to(living_on(path)) if path else nullcontext():
                 seconds = _seconds(workload, name, steps[id(model)])
             if run >= 0:
