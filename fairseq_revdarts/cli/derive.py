@@ -86,13 +86,17 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     )
     add_user_dir(parser)
     args = parser.parse_args(arguments)
+    _check_arguments(parser, args)
+    return args
+
+
+def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.top < 1:
         parser.error(f"--top {args.top}: at least 1 is needed")
     if args.top > 1 and args.by_family:
         parser.error("--top: not with --by-family, which ranks families and not genotypes")
     if args.weights and len(args.checkpoints) > 1:
         parser.error("--weights: the weights are those of one checkpoint; name no other one")
-    return args
 
 
 def checkpoint_in(path: str) -> str:
