@@ -75,7 +75,7 @@ def mask_excluded(side: str, table: Table, exclude: Sequence[str]) -> Table:
     ]
     for node, row in rows_by_node(side, masked).items():
         if max(row) == -math.inf:
-            raise ValueError(f"--exclude: the search has eliminated all others in {node}")
+            raise ValueError(f"--exclude: the search has no other left in {node}")
     return masked
 
 

@@ -9,7 +9,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, searched_splits
 from .utils.files import write_atomically
@@ -128,7 +128,11 @@ def random_seed(name: str) -> int:
 
 
 def random_genotype(
-    generator: random.Random, pooling: str, cell_layers: int, splits: Dict[str, int]
+    generator: random.Random,
+    pooling: str,
+    cell_layers: int,
+    splits: Dict[str, int],
+    candidates: Optional[Mapping[str, Sequence[str]]] = None,
 ) -> Genotype:
     """A genotype drawn uniformly from the search space.
 
@@ -140,10 +144,12 @@ def random_genotype(
         pooling: "max" or "avg"
         cell_layers: s, the number of layers in a cell
         splits: parts of a layer of the "encoder" and of the "decoder"
+        candidates: the operations that are drawn from, by side; None for all
     """
+    candidates = candidates or CANDIDATES
 
     def layer(side: str) -> Tuple[str, ...]:
-        names, fixed = CANDIDATES[side], FIXED_LAST_OPERATION[side]
+        names, fixed = candidates[side], FIXED_LAST_OPERATION[side]
         drawn = range(searched_splits(side, splits[side]))
         return (*(names[int(generator.random() * len(names))] for _ in drawn), *fixed)
 

@@ -4,7 +4,7 @@ The names stand in genotype files, logs and checkpoints. What they compute is in
 Source: DARTSformer (Zhao et al. 2021, arXiv 2105.14669), search space as reported.
 """
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 CONV_WIDTHS = (3, 5, 7, 11)
 DYNAMIC_CONV_WIDTHS = (3, 7, 11, 15)
@@ -38,6 +38,28 @@ POOLINGS = ("max", "avg")
 def operation_names() -> List[str]:
     """The candidate operations of both sides, each once."""
     return list(dict.fromkeys(name for names in CANDIDATES.values() for name in names))
+
+
+def chosen_candidates(side: str, names: Optional[str]) -> Tuple[str, ...]:
+    """The candidates of `side` that a search chooses from, in the order of CANDIDATES.
+
+    Args:
+        side: "encoder" or "decoder"
+        names: those of --encoder-candidates or --decoder-candidates, with commas between them; None
+            for all
+
+    Raises:
+        ValueError: there is no name, or one that is not of the side
+    """
+    known = CANDIDATES[side]
+    if names is None:
+        return known
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        what = f"no {side} operation {unknown[0]!r}" if unknown else "at least one is needed"
+        raise ValueError(f"--{side}-candidates {names}: {what}; they are {', '.join(known)}")
+    return tuple(name for name in known if name in chosen)
 
 
 def searched_splits(side: str, splits: int) -> int:

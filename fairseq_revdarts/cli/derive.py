@@ -4,9 +4,10 @@ import argparse
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from ..derivation import (
 )
 from ..genotype import Genotype, operations_by_node
 from ..search.checkpoint import SavedSearch, load_checkpoint, search_of
+from ..search.cost import against_limit, in_words, latency_costs
 from ..search.derived_weights import derived_checkpoint, derived_weights
+from ..search.latency_table import load_latency_table
 from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
 from ..utils.interruption import save
 from ..utils.parameters import count_parameters
@@ -75,15 +78,25 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         help="also write the network with the weights that it has in the search, a checkpoint for "
         "fairseq-generate or --finetune-from-model (default: none)",
     )
+    parser.add_argument(
+        "--latency-table",
+        metavar="FILE",
+        help="also print the milliseconds in which a network decodes a sentence, from a file of "
+        "revdarts-profile --latency (default: none)",
+    )
     add_user_dir(parser)
     args = parser.parse_args(arguments)
+    _check_arguments(parser, args)
+    return args
+
+
+def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.top < 1:
         parser.error(f"--top {args.top}: at least 1 is needed")
     if args.top > 1 and args.by_family:
         parser.error("--top: not with --by-family, which ranks families and not genotypes")
     if args.weights and len(args.checkpoints) > 1:
         parser.error("--weights: the weights are those of one checkpoint; name no other one")
-    return args
 
 
 def checkpoint_in(path: str) -> str:
@@ -95,10 +108,11 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
     """The mean alpha of several checkpoints of the same search space."""
     first = searches[0]
     for search, path in zip(searches, paths):
-        if search.pooling != first.pooling or search.shapes() != first.shapes():
+        spaces = [(one.pooling, one.shapes(), one.candidates) for one in (search, first)]
+        if spaces[0] != spaces[1]:
             raise ValueError(
-                f"{path}: another search space than that of {paths[0]}; --cell-layers, splits and "
-                "--pooling must agree for an average"
+                f"{path}: another search space than that of {paths[0]}; --cell-layers, splits, "
+                "--pooling and candidates must agree for an average"
             )
     means = {
         name: {
@@ -107,7 +121,7 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
         }
         for name in ("alphas", "last_choices")
     }
-    return SavedSearch(first.pooling, **means)
+    return replace(first, **means)
 
 
 def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
@@ -125,6 +139,9 @@ def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
 def report(search: SavedSearch, genotype: Genotype, args: argparse.Namespace) -> None:
     """Print the probabilities of operations, and of their families if these were chosen first."""
     chosen = operations_by_node(genotype)
+    for side, names in search.candidates.items():
+        if names != CANDIDATES[side]:
+            print(f"--{side}-candidates {','.join(names)}")
     if args.by_family:
         print(f"{'node':13} leading families and their probabilities (* chosen)")
         for side in CANDIDATES:
@@ -155,7 +172,9 @@ def last_probabilities(search: SavedSearch, side: str) -> Dict[str, Row]:
 
 def certainty(search: SavedSearch, side: str, share: float) -> str:
     """How sure the choices of one side are; `share` is its entropy as a share of uniform."""
-    candidates = len(CANDIDATES[side])
+    candidates = len(search.candidates[side])
+    if candidates == 1:
+        return "one candidate in each node, because the search had no other"
     if share > 0:
         return (
             f"entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of uniform; "
@@ -174,8 +193,8 @@ def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
         side: mean(
             entropy(softmax(row)) for row in rows_by_node(side, search.alphas[side]).values()
         )
-        / math.log(len(names))
-        for side, names in CANDIDATES.items()
+        / math.log(max(len(names), 2))
+        for side, names in search.candidates.items()
     }
 
 
@@ -208,6 +227,34 @@ def numbered(path: str, number: int) -> str:
     return path if number == 1 else f"{stem}-{number}{ending}"
 
 
+def costs_of(
+    checkpoint: Any, search: SavedSearch, genotypes: List[Genotype], table: Optional[str]
+) -> List[Dict[str, float]]:
+    """The costs of each genotype by their kind: parameters, and latency if there is a table."""
+    network = checkpoint["cfg"]["model"]
+    times = table and latency_costs(load_latency_table(table, network, search.candidates), network)
+    return [
+        {
+            "parameters": count_parameters(derived_weights(checkpoint["model"], genotype)),
+            **({"latency": times.of(genotype)} if times else {}),
+        }
+        for genotype in genotypes
+    ]
+
+
+def beyond_budget(checkpoint: Any, costs: Mapping[str, float]) -> Optional[str]:
+    """What is to say of a network that is above --cost-limit of its search, or may be."""
+    flags = checkpoint["cfg"].get("task") or {}
+    kind, limit = flags.get("cost"), flags.get("cost_limit")
+    if kind is None:
+        return None
+    if kind not in costs:
+        return (
+            f"--cost-limit of the search is {in_words(kind, limit)}; compare with --latency-table"
+        )
+    return against_limit(kind, costs[kind], limit) if costs[kind] > limit else None
+
+
 def probability(search: SavedSearch, genotype: Genotype) -> float:
     """The product over the nodes of the probability of the genotype's operation."""
     chosen = operations_by_node(genotype)
@@ -226,6 +273,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         checkpoints = [load_checkpoint(path) for path in paths]
         search = average(list(map(search_of, checkpoints, paths)), paths)
         genotypes = derive(search, args)
+        costs = costs_of(checkpoints[0], search, genotypes, args.latency_table)
         files = [numbered(args.output, number) for number in range(1, len(genotypes) + 1)]
         for genotype, file in zip(genotypes, files):
             genotype.save(file)
@@ -234,12 +282,15 @@ def main(arguments: Optional[List[str]] = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
     report(search, genotypes[0], args)
-    for genotype, file in zip(genotypes, files):
-        size = count_parameters(derived_weights(checkpoints[0]["model"], genotype))
+    for genotype, file, cost in zip(genotypes, files, costs):
+        size = ", ".join(in_words(kind, value) for kind, value in cost.items())
         share = probability(search, genotype)
-        print(f"genotype written to {file}: {size:,} parameters, probability {share:.3g}")
+        print(f"genotype written to {file}: {size}, probability {share:.3g}")
+        beyond = beyond_budget(checkpoints[0], cost)
+        if beyond:
+            print(f"warning: {file}: {beyond}")
     if len(genotypes) < args.top:
-        print(f"--top {args.top}: there are no more; the search has eliminated all others")
+        print(f"--top {args.top}: there are no more; the search has left no others")
     if args.weights:
         print(f"network written to {args.weights}")
 

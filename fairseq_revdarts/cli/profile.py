@@ -15,17 +15,19 @@ import os
 import shutil
 import sys
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import fairseq
 import torch
 
 from ..models.revdarts_transformer.config import genotype_argument
 from ..profiling.compare import Row, compare
+from ..profiling.latency import describe as describe_latency
+from ..profiling.latency import measure_latency
 from ..profiling.measure import DTYPES, Workload
 from ..profiling.table import LEGEND, describe, largest
 from ..search.config import STRATEGIES
-from ..search_space import POOLINGS
+from ..search_space import CANDIDATES, POOLINGS
 from .estimate import add_estimate_flags, check_estimate, divide, estimate
 from .user_dir import add_user_dir
 
@@ -35,6 +37,7 @@ LEAST = {"tokens": 1, "length": 1, "runs": 1, "layers": 1, "vocabulary": 5}
 #: Flags that the configuration of the network has under the same name.
 OF_THE_NETWORK = (
     *("genotype", "cell_layers", "encoder_splits", "decoder_splits", "pooling"),
+    *("encoder_candidates", "decoder_candidates"),
     *("hidden_size", "embed_dim", "attention_heads", "dropout"),
 )
 
@@ -71,10 +74,15 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         parser.error(f"--memory {args.memory:g}: a number of GB above 0 is needed")
     if args.search_strategy and args.genotype:
         parser.error(f"--search-strategy {args.search_strategy}: not with --genotype")
+    for other in ("genotype", "sweep", "search_strategy", "memory", "json"):
+        if args.latency and getattr(args, other):
+            parser.error(f"--latency {args.latency}: not with --{other.replace('_', '-')}")
     if args.values and not args.sweep:
         parser.error("--values: say with --sweep what they are")
-    if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
-        parser.error(f"--json {args.json}: no such folder")
+    for flag in ("json", "latency"):
+        file = getattr(args, flag)
+        if file and not os.path.isdir(os.path.dirname(file) or "."):
+            parser.error(f"--{flag} {file}: no such folder")
     return args
 
 
@@ -91,6 +99,12 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
     add("--encoder-splits", type=int, default=2, help="number of parts of an encoder layer")
     add("--decoder-splits", type=int, default=3, help="number of parts of a decoder layer")
     add("--pooling", choices=POOLINGS, default="max", help="how the inputs of a node are pooled")
+    for side in CANDIDATES:
+        add(
+            f"--{side}-candidates",
+            metavar="OPERATIONS",
+            help=f"operations that the nodes of the {side} choose from (default: all operations)",
+        )
     add("--hidden-size", type=int, default=240, help="d: width of a layer")
     add("--embed-dim", type=int, default=128, help="e: width of the factorised embeddings")
     add(
@@ -142,6 +156,13 @@ def _add_measurement_flags(group: argparse._ArgumentGroup) -> None:
         choices=STRATEGIES,
         help="also time a search by this strategy, in the mean over its schedule (default: none)",
     )
+    add(
+        "--latency",
+        metavar="FILE",
+        help="instead, measure the milliseconds of every candidate operation, to decode a sentence "
+        "of --length tokens with beam 5 and to train on --tokens, and write them to this file, for "
+        "--cost latency of a search (default: none)",
+    )
     add("--json", metavar="FILE", help="also write all numbers to this file (default: none)")
 
 
@@ -159,13 +180,28 @@ def profile(args: argparse.Namespace, report: Callable[[str], None]) -> List[Row
     Raises:
         ValueError: a flag that does not fit; names it, its value and what would be right
     """
+    return compare(*network_of(args), args.runs, report, args.search_strategy)
+
+
+def network_of(args: argparse.Namespace) -> Tuple[Workload, Dict[str, Any]]:
+    """What a network computes, and its configuration."""
     workload = Workload(
         args.tokens, args.length, args.vocabulary, args.precision, args.device, args.seed
     )
     flags = {name: getattr(args, name) for name in OF_THE_NETWORK}
     flags["encoder_layers"] = flags["decoder_layers"] = args.layers
     flags["ffn_embed_dim"] = args.ffn_embed_dim or args.hidden_size * 3 // 2
-    return compare(workload, flags, args.runs, report, args.search_strategy)
+    return workload, flags
+
+
+def write_latency(args: argparse.Namespace) -> None:
+    """Measure the latency table, print it and write it. Raises a ValueError as `profile`."""
+    machine = describe_machine(args.device)
+    print(machine)
+    with progress_line("latency") as report:
+        table = measure_latency(*network_of(args), args.runs, machine, report)
+    table.save(args.latency)
+    print(f"{describe_latency(table)}\nlatency table written to {args.latency}")
 
 
 @contextmanager
@@ -214,8 +250,11 @@ def main(arguments: Optional[List[str]] = None) -> None:
         return
     swept = args.sweep.replace("-", "_") if args.sweep else None
     results: List[Dict[str, Any]] = []
-    print(f"{describe_machine(args.device)}\n{LEGEND}")
     try:
+        if args.latency:
+            write_latency(args)
+            return
+        print(f"{describe_machine(args.device)}\n{LEGEND}")
         for value in args.values or SWEPT.get(swept, [None]):
             if swept:
                 setattr(args, swept, value)
@@ -225,7 +264,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
             results.append({"settings": vars(args).copy(), "rows": rows})
             print(f"\n{size}, {args.tokens} tokens, {args.precision}, seed {args.seed}")
             print(describe(rows, args.memory), flush=True)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         # The model has a flag for each stack, this command one for both.
         message = str(error).replace("--encoder-layers", "--layers")
         sys.exit(f"revdarts-profile: error: {message}")

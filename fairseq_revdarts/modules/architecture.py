@@ -9,7 +9,7 @@ a checkpoint, but not the task's.
 
 from contextlib import contextmanager
 from statistics import mean
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +35,21 @@ class Architecture(nn.Module):
         cell_layers: s, the number of layers in a cell
         encoder_splits, decoder_splits: parts of the reversible layers
         pooling: "max" or "avg", which the genotype states
+        candidates: by side, the operations that are searched; None for all. The others have their
+            places in alpha, and never live
     """
 
-    def __init__(self, cell_layers: int, encoder_splits: int, decoder_splits: int, pooling: str):
+    def __init__(
+        self,
+        cell_layers: int,
+        encoder_splits: int,
+        decoder_splits: int,
+        pooling: str,
+        candidates: Optional[Mapping[str, Sequence[str]]] = None,
+    ):
         super().__init__()
         self.pooling = pooling
+        self.candidates = dict(candidates or CANDIDATES)
         splits = {"encoder": encoder_splits, "decoder": decoder_splits}
         for side, candidates in CANDIDATES.items():
             shape = (cell_layers, searched_splits(side, splits[side]), len(candidates))
@@ -48,8 +58,8 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_exp_avg", torch.zeros(shape))
             self.register_buffer(f"{side}_exp_avg_sq", torch.zeros(shape))
             self.register_buffer(f"{side}_step", torch.zeros(()))
-            #: True for the candidates that have not been eliminated.
-            self.register_buffer(f"{side}_living", torch.ones(shape, dtype=torch.bool))
+            #: True for the candidates that are searched and have not been eliminated.
+            self.register_buffer(f"{side}_living", self._searched(side).repeat(*shape[:2], 1))
             #: Probabilities of a node's last two candidates when one of them was eliminated.
             self.register_buffer(f"{side}_last_choice", torch.zeros(shape))
         #: The candidates that the next calls evaluate, by side, if not all living ones.
@@ -74,7 +84,7 @@ class Architecture(nn.Module):
         state_dict.setdefault(f"{name}.drift", torch.full_like(self.drift, -1.0))
         state_dict.setdefault(f"{name}.loss_scaler", torch.tensor([0, -1, -1, 0]))
         for side in CANDIDATES:
-            everyone = torch.ones_like(getattr(self, f"{side}_living"))
+            everyone = self._searched(side).expand_as(getattr(self, f"{side}_living"))
             state_dict.setdefault(f"{name}.{side}_living", everyone)
             nothing = torch.zeros_like(getattr(self, f"{side}_last_choice"))
             state_dict.setdefault(f"{name}.{side}_last_choice", nothing)
@@ -115,11 +125,11 @@ class Architecture(nn.Module):
             setattr(scaler, name, value)
 
     def reset_updates(self) -> None:
-        """Begin a new search from the present alpha: a new Adam, and all candidates live."""
+        """Begin a new search from the present alpha: a new Adam, and all its candidates live."""
         self.stable_updates.zero_()
         self._living.clear()
         for side in CANDIDATES:
-            getattr(self, f"{side}_living").fill_(True)
+            getattr(self, f"{side}_living").copy_(self._searched(side))
             getattr(self, f"{side}_last_choice").zero_()
             for state in self.adam_state(side).values():
                 state.zero_()
@@ -199,10 +209,14 @@ class Architecture(nn.Module):
     def node_probabilities(self) -> Dict[str, Dict[str, float]]:
         """Each node's probabilities by operation; nodes are named like "encoder.1.2"."""
         return {
-            name: dict(zip(candidates, row))
-            for side, candidates in CANDIDATES.items()
-            for name, row in rows_by_node(side, self.probabilities(side).tolist()).items()
+            node: {name: p for name, p in zip(CANDIDATES[side], row) if name in candidates}
+            for side, candidates in self.candidates.items()
+            for node, row in rows_by_node(side, self.probabilities(side).tolist()).items()
         }
+
+    def _searched(self, side: str) -> Tensor:
+        """True for the candidates of `side` that are searched: (candidates,)."""
+        return torch.tensor([name in self.candidates[side] for name in CANDIDATES[side]])
 
     def last_drift(self) -> Optional[float]:
         """The drift that was last measured; None before."""

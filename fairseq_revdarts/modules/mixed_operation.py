@@ -33,11 +33,11 @@ class MixedOperation(nn.Module):
     """The node of a reversible layer: one or several candidate operations over the same H.
 
     Args:
-        names: candidate operations, as in search_space.py
+        names: candidate operations, as in search_space.py; None for one that is not searched
         settings: the settings that they are built from
     """
 
-    def __init__(self, names: Sequence[str], settings: OperationSettings):
+    def __init__(self, names: Sequence[Optional[str]], settings: OperationSettings):
         super().__init__()
         self.names = tuple(names)
         self.candidates = nn.ModuleList(build_operation(name, settings) for name in names)

@@ -165,7 +165,12 @@ OPERATIONS.update(
 )
 
 
-def build_operation(name: str, settings: OperationSettings) -> nn.Module:
-    """The candidate operation `name`, wrapped as Residual unless it has no weights."""
+def build_operation(name: Optional[str], settings: OperationSettings) -> nn.Module:
+    """The candidate operation `name`, wrapped as Residual unless it has no weights.
+
+    None keeps the place of one that is not searched: a module without weights, never evaluated.
+    """
+    if name is None:
+        return nn.Module()
     operation = OPERATIONS[name](settings)
     return operation if name in PARAMETER_FREE else Residual(operation, settings)

@@ -67,7 +67,7 @@ class ReversibleLayer(nn.Module):
         self,
         number: int,
         cell_layers: int,
-        operations: Sequence[Sequence[str]],
+        operations: Sequence[Sequence[Optional[str]]],
         pooling: str,
         node_input: str,
         settings: OperationSettings,

@@ -28,6 +28,8 @@ LOSSES = {"loss": ("on the pairs of theta", FIRST), "alpha_loss": ("on the pairs
 def draw_search(entries: Sequence[Dict[str, Any]]) -> Figure:
     """A panel for each node (rows: the cell's layers, columns: splits), above entropy and losses.
 
+    A search within a budget has a third curve, its expected cost.
+
     Args:
         entries: of a search's log, as `read_search_log` returns them
     """
@@ -59,11 +61,14 @@ def draw_search(entries: Sequence[Dict[str, Any]]) -> Figure:
             panel.set_xlabel("update")
         for panel in grid[:, 0]:
             panel.set_ylabel("probability")
-    entropy, losses = curves.subplots(1, 2)
-    for axes in (entropy, losses):
+    within_budget = all(isinstance(entry.get("cost"), (int, float)) for entry in entries)
+    entropy, losses, *cost = curves.subplots(1, 3 if within_budget else 2)
+    for axes in (entropy, losses, *cost):
         shade_frozen(axes, frozen)
     draw_entropy(entropy, updates, nodes)
     draw_losses(losses, updates, entries)
+    for axes in cost:
+        draw_cost(axes, updates, entries)
     return figure
 
 
@@ -201,6 +206,15 @@ def draw_losses(axes: Axes, updates: np.ndarray, entries: Sequence[Dict[str, Any
             axes.plot(x, y, color=shade, linewidth=0.6, alpha=0.5)
             axes.plot(x, smooth(y), color=shade, linewidth=1.6, label=name)
     _finish(axes, updates, "loss", "bits per token")
+
+
+def draw_cost(axes: Axes, updates: np.ndarray, entries: Sequence[Dict[str, Any]]) -> None:
+    """The expected cost of the supernet, as a share of the limit."""
+    shares = np.array([entry["cost"] / entry["cost_limit"] for entry in entries])
+    axes.plot(thin(updates), thin(shares), color=FIRST, linewidth=1.4)
+    axes.axhline(1, color=PALE_INK, linewidth=0.8, linestyle="--", label="--cost-limit")
+    axes.set_ylim(0, max(1.05, 1.05 * shares.max()))
+    _finish(axes, updates, "expected cost", "share of the limit")
 
 
 def _finish(axes: Axes, updates: np.ndarray, title: str, unit: str) -> None:

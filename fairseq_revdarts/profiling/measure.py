@@ -276,10 +276,18 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def generation_speed(workload: Workload, model: FairseqEncoderDecoderModel) -> float:
     """Tokens per second of fairseq's beam search (beam 4), with hypotheses of full length."""
+    seconds, tokens = time_beam_search(workload, model, beam=4)
+    return tokens / seconds
+
+
+def time_beam_search(
+    workload: Workload, model: FairseqEncoderDecoderModel, beam: int
+) -> Tuple[float, int]:
+    """Seconds of fairseq's beam search over the workload's batch, and the tokens that it wrote."""
     generator = SequenceGenerator(
         [model.eval()],
         workload.task().target_dictionary,
-        beam_size=4,
+        beam_size=beam,
         max_len_a=0,
         max_len_b=workload.length,
         min_len=workload.length,
@@ -292,4 +300,4 @@ def generation_speed(workload: Workload, model: FairseqEncoderDecoderModel) -> f
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     model.train()
-    return sum(len(best["tokens"]) for best, *_ in hypotheses) / seconds
+    return seconds, sum(len(best["tokens"]) for best, *_ in hypotheses)

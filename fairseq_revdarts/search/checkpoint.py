@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..derivation import Table, derive_genotype, non_finite_nodes
-from ..search_space import CANDIDATES
+from ..modules.mixture import Living, indices_of
+from ..search_space import CANDIDATES, chosen_candidates
 from ..utils.reading import reading
 
 
@@ -35,15 +36,23 @@ class SavedSearch:
         alphas: by side, minus infinity for eliminated candidates
         last_choices: by side, the probabilities of each node's last two candidates, 0 for nodes
             that still choose
+        candidates: by side, the operations that are searched
     """
 
     pooling: str
     alphas: Dict[str, Table]
     last_choices: Dict[str, Table]
+    candidates: Dict[str, Tuple[str, ...]]
 
     def shapes(self) -> List[Tuple[int, ...]]:
         """(s, searched splits, candidates) of each side."""
         return [np.shape(self.alphas[side]) for side in CANDIDATES]
+
+    def living(self) -> Dict[str, Living]:
+        """The candidates that have not been eliminated."""
+        return {
+            side: indices_of(torch.tensor(self.alphas[side]) > -math.inf) for side in CANDIDATES
+        }
 
 
 def search_of(checkpoint: Any, path: str) -> SavedSearch:
@@ -53,7 +62,7 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
         ValueError: it is not a search's
     """
     try:
-        weights = checkpoint["model"]
+        weights, model = checkpoint["model"], checkpoint["cfg"]["model"]
         alphas = {side: weights[f"architecture.{side}"] for side in CANDIDATES}
         broken = non_finite_nodes({side: alpha.tolist() for side, alpha in alphas.items()})
         last_choices = {}
@@ -62,7 +71,10 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
             alphas[side] = alpha.masked_fill(~living, -math.inf).tolist()
             none = torch.zeros_like(alpha)
             last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
-        search = SavedSearch(str(checkpoint["cfg"]["model"]["pooling"]), alphas, last_choices)
+        candidates = {
+            side: chosen_candidates(side, model.get(f"{side}_candidates")) for side in CANDIDATES
+        }
+        search = SavedSearch(str(model["pooling"]), alphas, last_choices, candidates)
         derive_genotype(alphas, search.pooling)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(

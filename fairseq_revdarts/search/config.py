@@ -23,6 +23,9 @@ NOT_WITH_A_SEARCH: Dict[str, Tuple[Any, str]] = {
     "pipeline_model_parallel": (False, WHOLE_MODEL),
     "quantization_config_path": (None, "quantize the network that was found, as it is trained"),
 }
+COSTS = ("parameters", "latency")
+#: Nats per token that an expected cost of twice --cost-limit adds to alpha's loss.
+DEFAULT_COST_WEIGHT = 1.0
 
 
 @dataclass
@@ -103,6 +106,35 @@ class BilevelSearchConfig(TranslationConfig):
             "decoder; the search stops above it"
         },
     )
+    cost: Optional[ChoiceEnum(COSTS)] = field(
+        default=None,
+        metadata={
+            "help": "search within a budget, --cost-limit: of the parameters of the network found, "
+            "or of its latency, the milliseconds in which it decodes a sentence (default: none, no "
+            "budget)"
+        },
+    )
+    cost_limit: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "with --cost: the largest number of parameters, embeddings included, or of "
+            "milliseconds"
+        },
+    )
+    cost_weight: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "with --cost: what the loss of alpha gains for the relative excess of the "
+            "expected cost over --cost-limit, in nats per token (default: 1.0 if --cost is given)"
+        },
+    )
+    latency_table: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "with --cost latency: the file that revdarts-profile --latency wrote on the "
+            "machine that will be used"
+        },
+    )
     amp: bool = II("common.amp")
     cpu: bool = II("common.cpu")
     tpu: bool = II("common.tpu")
@@ -168,6 +200,7 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
     if not 0 < cfg.alpha_split < 1:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     parse_betas(cfg.alpha_betas)
+    _check_cost(cfg)
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)
     if str(cfg.search_strategy) != "darts" and cfg.stop_when_stable:
@@ -183,6 +216,34 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
     for flag in ("alpha_start", "stop_when_stable", "drift_interval"):
         if not getattr(cfg, flag) >= 0:
             raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
+
+
+def _check_cost(cfg: BilevelSearchConfig) -> None:
+    if cfg.cost is None:
+        for flag in ("cost_limit", "cost_weight", "latency_table"):
+            if getattr(cfg, flag) is not None:
+                raise ValueError(
+                    f"{_name(flag)} {getattr(cfg, flag)}: --cost is missing; it is one of "
+                    f"{', '.join(COSTS)}"
+                )
+        return
+    what = f"--cost {cfg.cost}"
+    if str(cfg.search_strategy) == "sampling":
+        raise ValueError(
+            f"{what}: not with --search-strategy sampling, which draws its paths at random"
+        )
+    if cfg.cost_limit is None:
+        raise ValueError(f"{what}: --cost-limit is missing, the largest cost of the network")
+    if (str(cfg.cost) == "latency") != (cfg.latency_table is not None):
+        raise ValueError(
+            f"{what}: --latency-table is missing, a file of revdarts-profile --latency"
+            if cfg.latency_table is None
+            else f"--latency-table {cfg.latency_table}: not with {what}, but with --cost latency"
+        )
+    if not 0 < cfg.cost_limit < math.inf:
+        raise ValueError(f"--cost-limit {cfg.cost_limit}: above 0 is needed, and not infinity")
+    if cfg.cost_weight is not None and not 0 <= cfg.cost_weight < math.inf:
+        raise ValueError(f"--cost-weight {cfg.cost_weight}: at least 0 is needed, not infinity")
 
 
 def _check_elimination(cfg: BilevelSearchConfig) -> None:

@@ -3,7 +3,8 @@
 Each update evaluates a random part of the living candidates of every node, drawn anew for theta and
 for alpha: candidates that were only trained together would need each other (Bender et al. 2018).
 From one share of the search to another, the number of living candidates of a node falls
-geometrically from all to one, and the one with the smallest alpha goes first. So the other nodes
+geometrically from all to one, and the one with the smallest alpha goes first; with a budget, the
+first of these without which the cheapest network is still within its limit. So the other nodes
 are decided step by step while a node still chooses (as in SGAS, Li et al. 2020), and in the end the
 supernet is the derived network: there is no step of discretization to lose by.
 """
@@ -15,10 +16,11 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from fairseq.criterions import FairseqCriterion
 
-from ..derivation import rows_by_node
+from ..derivation import rows_by_node, softmax
 from ..modules.mixture import Living
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
+from .living import without
 from .processes import is_master
 from .strategy import ALL_LIVING, Active, Strategy
 
@@ -29,6 +31,8 @@ LEAST_ACTIVE = 2
 #: The learning rate of alpha is this divided by --max-update: a search of any length can move alpha
 #: equally far. Weight decay would hold it where it is.
 ALPHA_TRAVEL = 120.0
+#: A candidate: side, layer of the cell, split and index, all numbers from 0.
+Place = Tuple[str, int, int, int]
 
 
 class Elimination(Strategy):
@@ -48,18 +52,40 @@ class Elimination(Strategy):
         return ALL_LIVING
 
     def after_update(self, update: int) -> None:
-        """Eliminate the candidates with the smallest alpha of each node that has too many."""
-        architecture = self.model.architecture
+        """Eliminate candidates of each node that has too many, the least probable one first."""
         undecided = not self._decided()
-        for side, alpha in architecture.tables().items():
-            count = self.living_after(update, len(CANDIDATES[side]))
-            for i, layer in enumerate(architecture.living(side)):
-                for k, living in enumerate(layer):
-                    ranked = sorted(living, key=alpha[i][k].__getitem__)
-                    for candidate in ranked[: max(0, len(living) - count)]:
-                        architecture.eliminate(side, i, k, candidate)
+        place = self._next(update)
+        while place is not None:
+            self.model.architecture.eliminate(*place)
+            place = self._next(update)
         if undecided and self._decided() and is_master():
             self._report_choices(update)
+
+    def _next(self, update: int) -> Optional[Place]:
+        """The candidate that goes next: of the nodes with too many, the least probable one.
+
+        It is the one with the smallest alpha in its node whose end the budget allows. There always
+        is one: without any but a node's cheapest, the cheapest network is what it was.
+        """
+        architecture, choices = self.model.architecture, []
+        alphas = architecture.tables()
+        for side, names in architecture.candidates.items():
+            count = self.living_after(update, len(names))
+            for i, layer in enumerate(architecture.living(side)):
+                for k, living in enumerate(layer):
+                    if len(living) > count:
+                        alpha = alphas[side][i][k]
+                        ranked = sorted(living, key=alpha.__getitem__)
+                        candidate = next(c for c in ranked if self._allows((side, i, k, c)))
+                        choices.append((softmax(alpha)[candidate], (side, i, k, candidate)))
+        return min(choices)[1] if choices else None
+
+    def _allows(self, place: Place) -> bool:
+        """Whether a network within the budget is left without this candidate."""
+        if self.budget is None:
+            return True
+        living = {side: self.model.architecture.living(side) for side in CANDIDATES}
+        return self.budget.allows(without(living, *place))
 
     def living_after(self, update: int, candidates: int) -> int:
         """How many of a node's candidates live after an update."""
@@ -82,8 +108,9 @@ class Elimination(Strategy):
         logger.info(f"update {update}: one candidate is left in each node")
         for side, table in self.model.architecture.last_choices().items():
             for node, row in rows_by_node(side, table).items():
-                (p, name), (_, other), *_ = sorted(zip(row, CANDIDATES[side]), reverse=True)
-                logger.info(f"{node}: {name}, with a probability of {p:.2f} against {other}")
+                if any(row):  # none if the node never had a choice
+                    (p, name), (_, other), *_ = sorted(zip(row, CANDIDATES[side]), reverse=True)
+                    logger.info(f"{node}: {name}, with a probability of {p:.2f} against {other}")
 
     def _part(self, living: int) -> int:
         return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))

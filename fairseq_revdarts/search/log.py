@@ -10,6 +10,9 @@ the share of the nodes whose most probable operation has no weights. stable_upda
 alpha's updates since the most probable operation of any node changed. living is the mean number of
 living candidates per node; the probability of eliminated candidates is 0. drift is the last one
 measured, null before the first. No number is NaN or infinite: such a loss is null.
+
+With --cost an object also has "cost", the expected cost of the supernet in parameters or
+milliseconds, and "cost_limit"; without it, neither. Candidates that are not searched are no keys.
 """
 
 import json

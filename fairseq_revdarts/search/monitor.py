@@ -17,6 +17,7 @@ from fairseq.logging import metrics
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES, PARAMETER_FREE
 from .bilevel import find_non_finite
+from .cost import Budget
 from .level_loss import LevelLoss
 from .log import SearchLog
 from .processes import largest_over_processes
@@ -36,6 +37,7 @@ class SearchMonitor:
         drift_interval: number of updates from one measurement of the drift to the next; 0 for never
         drift_limit: the largest relative error with which the search continues
         log_interval: number of updates from one line of `search.jsonl` to the next
+        budget: of the search, whose expected cost is reported; or None
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class SearchMonitor:
         drift_interval: int,
         drift_limit: float,
         log_interval: int,
+        budget: Optional[Budget] = None,
     ):
-        self._model = model
+        self._model, self._budget = model, budget
         self._drift_interval = drift_interval
         self._drift_limit = drift_limit
         self._log_interval = log_interval
@@ -136,6 +139,10 @@ class SearchMonitor:
             "living": architecture.mean_living(),
             "drift": architecture.last_drift(),
         }
+        limit = {}
+        if self._budget is not None:
+            numbers["cost"] = self._budget.expected_of(architecture)
+            limit = {"cost_limit": self._budget.limit}
         losses = {
             "loss": _bits(theta_loss.mean),
             "alpha_loss": alpha_loss and _bits(alpha_loss.mean),
@@ -152,7 +159,8 @@ class SearchMonitor:
                 _show(name, number, weight=0)
         if self._log is not None and update % self._log_interval == 0:
             probabilities = architecture.node_probabilities()
-            self._log.write({"update": update, **losses, **numbers, "probabilities": probabilities})
+            numbers = {**losses, **numbers, **limit}
+            self._log.write({"update": update, **numbers, "probabilities": probabilities})
 
     def _warn_of_collapse(self, update: int, parameter_free: float) -> None:
         if self._log is not None and parameter_free > 0.5 and not self._warned:

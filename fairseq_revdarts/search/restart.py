@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 from fairseq import checkpoint_utils
 
 from ..modules.architecture import Architecture
-from .checkpoint import load_checkpoint, search_of
+from .checkpoint import SavedSearch, load_checkpoint, search_of
 from .config import BilevelSearchConfig
 
 #: Flags by which the pairs are divided, by their place in fairseq's configuration.
@@ -71,8 +71,10 @@ class _Trainer:
         raise _AllAskedError
 
 
-def check_restored(cfg: BilevelSearchConfig, restart: Restart, architecture: Architecture) -> None:
-    """Look at the checkpoint that fairseq will restore, if there is one.
+def check_restored(
+    cfg: BilevelSearchConfig, restart: Restart, architecture: Architecture
+) -> Optional[SavedSearch]:
+    """Look at the checkpoint that fairseq will restore; returns its search if there is one.
 
     Raises:
         ValueError: it is missing, damaged, no search's, of another search space, without the state
@@ -81,7 +83,7 @@ def check_restored(cfg: BilevelSearchConfig, restart: Restart, architecture: Arc
     """
     path = restart.path
     if restart.optional and not os.path.exists(path):
-        return
+        return None
     checkpoint = load_checkpoint(path)
     search = search_of(checkpoint, path)
     shapes = [tuple(alpha.shape) for alpha in architecture.alphas()]
@@ -95,14 +97,21 @@ def check_restored(cfg: BilevelSearchConfig, restart: Restart, architecture: Arc
             f"{path}: it was written with --no-save-optimizer-state, so the search cannot go on "
             "from it; pass --reset-optimizer to begin a new one with its weights and its alpha"
         )
+    for side, names in architecture.candidates.items():
+        if search.candidates[side] != names:
+            raise ValueError(
+                f"--{side}-candidates {','.join(names)}: the search in {path} has "
+                f"{','.join(search.candidates[side])}; they must be the same to go on with it"
+            )
     if restart.resets_data:
-        return
+        return search
     ours, theirs = cfg._get_parent(), checkpoint["cfg"]
     # With another division, pairs that trained theta would train alpha as well.
     _check_same(ours, theirs, DIVISION, path, "by which its data are divided; keep it")
     if checkpoint["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0:
         reason = "and stands within an epoch, counted in batches; keep it until the epoch's end"
         _check_same(ours, theirs, BATCHES, path, reason)
+    return search
 
 
 def _check_same(ours: Any, theirs: Any, flags: Dict[str, Any], path: str, reason: str) -> None:

@@ -39,7 +39,8 @@ def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Gen
     cell_layers = model.architecture.encoder.size(0)
     # A str seeds by its hash, SHA-512, the same in every version of Python.
     generator = random.Random(f"{seed} {name}")
-    return random_genotype(generator, model.architecture.pooling, cell_layers, splits)
+    pooling, candidates = model.architecture.pooling, model.architecture.candidates
+    return random_genotype(generator, pooling, cell_layers, splits, candidates)
 
 
 class Sampling(Strategy):

@@ -12,6 +12,7 @@ from fairseq.criterions import FairseqCriterion
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.mixture import Living
 from .config import BilevelSearchConfig
+from .cost import Budget
 
 #: The candidates that calls evaluate, by side; a side that is no key evaluates all living ones.
 Active = Dict[str, Living]
@@ -29,10 +30,16 @@ class Strategy(ABC):
     Args:
         model: the supernet, without distributed wrappers
         cfg: the flags of the search
+        budget: that the network found has to keep; or None
     """
 
-    def __init__(self, model: RevDartsTransformerModel, cfg: BilevelSearchConfig):
-        self.model, self.cfg = model, cfg
+    def __init__(
+        self,
+        model: RevDartsTransformerModel,
+        cfg: BilevelSearchConfig,
+        budget: Optional[Budget] = None,
+    ):
+        self.model, self.cfg, self.budget = model, cfg, budget
 
     @abstractmethod
     def for_theta(self, update: int) -> Active:

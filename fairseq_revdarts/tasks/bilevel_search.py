@@ -22,6 +22,7 @@ from ..search.bilevel import (
     step_alpha,
 )
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
+from ..search.cost import Budget, all_living
 from ..search.level_loss import LevelLoss
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
@@ -53,6 +54,7 @@ class BilevelSearchTask(DividedTranslationTask):
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
         self._strategy: Optional[Strategy] = None
+        self._budget: Optional[Budget] = None
         self._restart: Optional[Restart] = None
         self._monitor: Optional[SearchMonitor] = None
         self._scaler: Any = None
@@ -72,7 +74,7 @@ class BilevelSearchTask(DividedTranslationTask):
         Raises:
             ValueError: the search is given another model, or one with --genotype, or it is one of
                 several processes that fairseq does not know of, or with a --ddp-backend that
-                fairseq does not run on the CPU
+                fairseq does not run on the CPU, or no network is within --cost-limit
         """
         model = super().build_model(cfg, from_checkpoint)
         if not from_checkpoint:
@@ -86,14 +88,19 @@ class BilevelSearchTask(DividedTranslationTask):
             check_processes(self.cfg)
             check_idle_candidates(self.cfg, model)
             self._restart = Restart.of(self.cfg)
-            check_restored(self.cfg, self._restart, model.architecture)
+            before = check_restored(self.cfg, self._restart, model.architecture)
+            self._budget = Budget.of(self.cfg, cfg, model)
+            if self._budget is not None:
+                goes_on = before is not None and not self._restart.resets_optimizer
+                living = before.living() if goes_on else all_living(model.architecture)
+                self._budget.check_possible(living)
             prepare_for_interruption()
             model.searching = True
             self._model, self.divides = model, True
-            self._strategy = BY_NAME[str(self.cfg.search_strategy)](model, self.cfg)
-            self._monitor = SearchMonitor(
-                model, self.cfg.drift_interval, self.cfg.drift_limit, self.cfg.log_interval
-            )
+            strategy = BY_NAME[str(self.cfg.search_strategy)]
+            self._strategy = strategy(model, self.cfg, self._budget)
+            limits = (self.cfg.drift_interval, self.cfg.drift_limit, self.cfg.log_interval)
+            self._monitor = SearchMonitor(model, *limits, self._budget)
         return model
 
     def build_criterion(self, cfg: Any, *args: Any, **kwargs: Any) -> FairseqCriterion:
@@ -228,6 +235,8 @@ class BilevelSearchTask(DividedTranslationTask):
         gradients, (theta_loss, alpha_loss) = sum_over_processes(
             self._device, gradients, theta_loss, alpha_loss
         )
+        if self._budget is not None:
+            gradients = self._budget.add_penalty(architecture, gradients, alpha_loss.sample_size)
         before = architecture.genotype()
         try:
             step_alpha(self._adam, architecture.alphas(), gradients, alpha_loss)
@@ -269,5 +278,8 @@ class BilevelSearchTask(DividedTranslationTask):
             first = AlphaBatches(self.alpha_iterator, torch.tensor(FIRST_POSITION))
             self._strategy.before_checkpoint(self._criterion, first.take)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
-            self._model.architecture.genotype().save(path)
+            genotype = self._model.architecture.genotype()
+            genotype.save(path)
+            if self._budget is not None:
+                self._budget.report(genotype)
         return super().state_dict()

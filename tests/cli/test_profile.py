@@ -88,6 +88,16 @@ def test_a_schedule_is_what_the_strategy_asks_for(strategy):
     assert model.architecture.mean_living() == 13.5
 
 
+def test_a_supernet_of_some_candidates(tmp_path, capsys):
+    whole, part = (
+        results(tmp_path, "--layers=2", *flags)[0]["rows"][0]["theta"]["weights"]
+        for flags in ([], ["--encoder-candidates=ffn,glu", "--decoder-candidates=conv_3"])
+    )
+    assert part < 0.4 * whole
+    with pytest.raises(SystemExit, match="--encoder-candidates ff: no encoder operation 'ff'"):
+        profile.main([*SMALL, "--encoder-candidates=ff"])
+
+
 def test_derived_network_beside_the_transformer(tmp_path):
     genotype = tmp_path / "genotype.json"
     TYPICAL.save(genotype)
@@ -239,7 +249,7 @@ def test_every_flag_has_help_and_default(monkeypatch, capsys):
         profile.main(["--help"])
     text = capsys.readouterr().out
     flags = re.split(r"^  (?=--)", text.split("\nnetwork:")[1], flags=re.MULTILINE)[1:]
-    assert len(flags) == 25
+    assert len(flags) == 28
     for flag in flags:
         words = " ".join(flag.split())
         assert re.search(r"[a-z]+ .*\(default: (?!None)", words), flag

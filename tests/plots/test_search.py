@@ -130,12 +130,15 @@ def test_entropy_is_a_share_of_uniform(weights):
         {"count": 1},
         {"loss": None, "alpha_loss": None, "parameter_free_share": 0.5, "stable": [1, 2]},
         {"loss": float("nan"), "alpha_loss": "none"},
+        {"cost": 12e6, "cost_limit": 10e6},
     ],
-    ids=["usual", "large", "a long name", "one update", "other fields", "no losses"],
+    ids=["usual", "large", "a long name", "one update", "other fields", "no losses", "a budget"],
 )
 def test_the_picture_of_a_search_is_whole(log):
     figure, renderer = drawn(draw_search, search_log(**log))
     check_whole(figure, renderer)
+    titles = [axes.get_title() for axes in figure.findobj(lambda artist: hasattr(artist, "xaxis"))]
+    assert ("expected cost" in titles) == ("cost" in log)
 
 
 def test_losses_may_be_absent():

@@ -4,7 +4,7 @@ import argparse
 import logging
 import random
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
@@ -17,12 +17,14 @@ from ...genotype import (
     random_genotype,
     random_seed,
 )
-from ...search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS
+from ...search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, chosen_candidates
 
 logger = logging.getLogger(__name__)
 
 NODE_INPUTS = ("normalized", "pooled")
 BACKPROP_MODES = ("reconstruct", "checkpoint", "store")
+#: The candidates of a node.
+Candidates = Tuple[Optional[str], ...]
 
 
 @dataclass
@@ -59,6 +61,16 @@ class RevDartsTransformerConfig(FairseqDataclass):
     )
     pooling: ChoiceEnum(POOLINGS) = field(
         default="max", metadata={"help": "how the inputs of a node are pooled into one"}
+    )
+    encoder_candidates: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "the operations that a search chooses from in the encoder, with commas between "
+            "them, e.g. ffn,self_attention (default: all operations)"
+        },
+    )
+    decoder_candidates: Optional[str] = field(
+        default=None, metadata={"help": "the same in the decoder (default: all operations)"}
     )
     node_input: ChoiceEnum(NODE_INPUTS) = field(
         default="normalized",
@@ -151,7 +163,15 @@ def chosen_genotype(cfg: RevDartsTransformerConfig) -> Optional[Genotype]:
     _check_flags(cfg)
     splits = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits}
     generator = random.Random(random_seed(cfg.genotype))
-    return random_genotype(generator, str(cfg.pooling), cfg.cell_layers, splits)
+    pooling, candidates = str(cfg.pooling), candidates_of(cfg)
+    return random_genotype(generator, pooling, cfg.cell_layers, splits, candidates)
+
+
+def candidates_of(cfg: RevDartsTransformerConfig) -> Dict[str, Tuple[str, ...]]:
+    """By side, the operations that a search chooses from. Raises a ValueError."""
+    return {
+        side: chosen_candidates(side, getattr(cfg, f"{side}_candidates")) for side in CANDIDATES
+    }
 
 
 @dataclass(frozen=True)
@@ -159,21 +179,23 @@ class NetworkShape:
     """The operations in encoder and decoder, from the flags or from the genotype.
 
     Args:
-        operations: for each side and each layer of the cell, the candidates in the node of a split
+        operations: for each side and each layer of the cell, the candidates in the node of a split;
+            None stands for one that the search does not choose from
         pooling: "max" or "avg"
         searched: True for a supernet
     """
 
-    operations: Dict[str, List[List[Tuple[str, ...]]]]
+    operations: Dict[str, List[List[Candidates]]]
     pooling: str
     searched: bool
 
     @classmethod
     def of_supernet(cls, cfg: RevDartsTransformerConfig) -> "NetworkShape":
-        """Every candidate in every searched node."""
+        """Every candidate that `cfg` names in every searched node."""
+        splits = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits}
         operations = {
-            side: [_supernet_layer(side, splits)] * cfg.cell_layers
-            for side, splits in (("encoder", cfg.encoder_splits), ("decoder", cfg.decoder_splits))
+            side: [_supernet_layer(side, splits[side], names)] * cfg.cell_layers
+            for side, names in candidates_of(cfg).items()
         }
         return cls(operations, str(cfg.pooling), searched=True)
 
@@ -196,9 +218,10 @@ class NetworkShape:
         return len(self.operations["encoder"])
 
 
-def _supernet_layer(side: str, splits: int) -> List[Tuple[str, ...]]:
+def _supernet_layer(side: str, splits: int, chosen: Sequence[str]) -> List[Candidates]:
+    searched = tuple(name if name in chosen else None for name in CANDIDATES[side])
     fixed = [(name,) for name in FIXED_LAST_OPERATION[side]]
-    return [CANDIDATES[side]] * (splits - len(fixed)) + fixed
+    return [searched] * (splits - len(fixed)) + fixed
 
 
 def network_shape(cfg: RevDartsTransformerConfig) -> NetworkShape:
@@ -223,6 +246,7 @@ def _check_flags(cfg: RevDartsTransformerConfig) -> None:
         value = getattr(cfg, flag)
         if value < least:
             raise ValueError(f"{_name(flag)} {value}: at least {least} is needed")
+    candidates_of(cfg)
 
 
 def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:

@@ -21,9 +21,11 @@ from torch import Tensor
 from ...modules.architecture import Architecture
 from ...modules.mixture import Mixture
 from ...modules.reversible_stack import ReversibleStack
+from ...search_space import CANDIDATES
 from .config import (
     NAMED_ARCHITECTURES,
     RevDartsTransformerConfig,
+    candidates_of,
     chosen_genotype,
     genotype_argument,
     network_shape,
@@ -91,8 +93,9 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
         architecture = None
         if shape.searched:
             _check_averaging(cfg)
+            splits = map(shape.splits, CANDIDATES)
             architecture = Architecture(
-                shape.cell_layers, shape.splits("encoder"), shape.splits("decoder"), shape.pooling
+                shape.cell_layers, *splits, shape.pooling, candidates_of(cfg)
             )
         encoder = RevDartsEncoder(
             cfg, source, embed_source, shape, partial(_mixture, architecture, "encoder")
