@@ -93,12 +93,12 @@ class Architecture(nn.Module):
 
     def tables(self) -> Dict[str, Table]:
         """The numbers of alpha, by side; minus infinity for eliminated candidates."""
-        return {
-            side: getattr(self, side)
-            .masked_fill(~getattr(self, f"{side}_living"), -torch.inf)
-            .tolist()
-            for side in CANDIDATES
-        }
+        return {side: self._masked(side).tolist() for side in CANDIDATES}
+
+    def _masked(self, side: str) -> Tensor:
+        """alpha of a side, minus infinity for eliminated candidates."""
+        living = getattr(self, f"{side}_living")
+        return getattr(self, side).detach().masked_fill(~living, -torch.inf)
 
     def adam_state(self, side: str) -> Dict[str, Tensor]:
         """The state of torch's Adam for alpha of "encoder" or "decoder"."""
@@ -189,11 +189,19 @@ class Architecture(nn.Module):
         winners = operations_by_node(self.genotype()).values()
         return sum(name in PARAMETER_FREE for name in winners) / len(winners)
 
-    def count_stable(self, before: Genotype) -> None:
-        """Count an update of alpha, whose genotype was `before`."""
-        self.stable_updates.add_(1)
-        if self.genotype() != before:
-            self.stable_updates.zero_()
+    def winners(self) -> Tensor:
+        """(searched nodes of both sides,), index of each node's most probable operation."""
+        return torch.cat([self._masked(side).argmax(dim=-1).flatten() for side in CANDIDATES])
+
+    def count_stable(self, before: Tensor) -> None:
+        """Count an update of alpha, before which `winners` was `before`."""
+        unchanged = (self.winners() == before).all()
+        self.stable_updates.add_(1).mul_(unchanged)
+
+    def count_step(self) -> None:
+        """Count a step of alpha's Adam."""
+        for side in CANDIDATES:
+            getattr(self, f"{side}_step").add_(1)
 
     @torch.no_grad()
     def node_probabilities(self) -> Dict[str, Dict[str, float]]:

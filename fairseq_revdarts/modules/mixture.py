@@ -92,4 +92,4 @@ def softmax_over(alpha: Tensor, living: Living) -> Tensor:
     for i, layer in enumerate(living):
         for k, indices in enumerate(layer):
             idle[i, k, list(indices)] = False
-    return alpha.masked_fill(idle.to(alpha.device), -torch.inf).softmax(dim=-1)
+    return alpha.masked_fill(idle.to(alpha.device, non_blocking=True), -torch.inf).softmax(dim=-1)

@@ -54,15 +54,20 @@ class Elimination(Strategy):
     def after_update(self, update: int) -> None:
         """Eliminate the candidates with the smallest alpha of each node that has too many."""
         architecture = self.model.architecture
-        undecided = not self._decided()
-        for side, alpha in architecture.tables().items():
-            count = self.living_after(update, len(CANDIDATES[side]))
-            for i, layer in enumerate(architecture.living(side)):
-                for k, living in enumerate(layer):
-                    ranked = sorted(living, key=alpha[i][k].__getitem__)
-                    for candidate in ranked[: max(0, len(living) - count)]:
-                        architecture.eliminate(side, i, k, candidate)
-        if undecided and self._decided() and is_master():
+        too_many = [
+            (side, i, k, living, len(living) - self.living_after(update, len(names)))
+            for side, names in CANDIDATES.items()
+            for i, layer in enumerate(architecture.living(side))
+            for k, living in enumerate(layer)
+        ]
+        too_many = [node for node in too_many if node[-1] > 0]
+        if not too_many:
+            return
+        alpha = architecture.tables()  # on a GPU, it is waited for
+        for side, i, k, living, excess in too_many:
+            for candidate in sorted(living, key=alpha[side][i][k].__getitem__)[:excess]:
+                architecture.eliminate(side, i, k, candidate)
+        if self._decided() and is_master():
             self._report_choices(update)
 
     def living_after(self, update: int, candidates: int) -> int:
