@@ -19,7 +19,10 @@ ASKED = ("_local_scalar_dense", "equal", "is_nonzero", "item")
 
 
 class Waits:
-    """Records by whom the device is waited for. The numbers that it is asked for are all 1."""
+    """Records by whom the device is waited for. The numbers that it is asked for are all 1.
+
+    An operation on tensors of which one was made on the CPU is an error, as on a GPU.
+    """
 
     def __init__(self):
         self.places = []
@@ -47,7 +50,7 @@ class Waits:
 
 
 class _Operations(TorchDispatchMode):
-    """Numbers that are read from the device, and copies that are waited for."""
+    """Numbers that are read from the device, copies that are waited for, tensors that are not."""
 
     def __init__(self, waits):
         super().__init__()
@@ -61,18 +64,22 @@ class _Operations(TorchDispatchMode):
         if name in ASKED and on_device:
             self.waits.record()
             return True if name == "equal" else torch.ones((), dtype=on_device[0].dtype).item()
-        if name == "_to_copy" and kwargs.get("device", args[0].device).type != args[0].device.type:
-            if args[0].is_meta:
+        if name == "_to_copy":
+            moves = kwargs.get("device", args[0].device).type != args[0].device.type
+            if moves and args[0].is_meta:
                 self.waits.record()
                 return torch.ones_like(args[0], **{**kwargs, "device": "cpu"})
-            if not kwargs.get("non_blocking"):
+            if moves and not kwargs.get("non_blocking"):
                 self.waits.record()
-        if name == "copy_" and args[0].device != args[1].device:
-            if args[0].is_meta and (len(args) < 3 or not args[2]):
-                self.waits.record()
-            elif args[1].is_meta:
+        elif name == "copy_" and args[0].device != args[1].device:
+            if args[1].is_meta:
                 self.waits.record()
                 return args[0].fill_(1)
+            if len(args) < 3 or not args[2]:
+                self.waits.record()
+        elif on_device:
+            elsewhere = [one for one in tensors if not one.is_meta and one.dim() > 0]
+            assert not elsewhere, f"{name} on the device has an argument on the CPU"
         return function(*args, **kwargs)
 
 
