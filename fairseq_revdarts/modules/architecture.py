@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..derivation import Table, derive_genotype, rows_by_node
-from ..genotype import Genotype, operations_by_node
+from ..genotype import Genotype
 from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
 from .mixture import Living, Mixture, indices_of, softmax_over
 
@@ -177,26 +177,30 @@ class Architecture(nn.Module):
         return softmax_over(getattr(self, side), self.living(side))
 
     @torch.no_grad()
-    def mean_entropy(self) -> float:
-        """Mean over the nodes of the entropy of their probabilities, in nats."""
+    def mean_entropy(self) -> Tensor:
+        """Mean over the nodes of the entropy of their probabilities, in nats; a scalar."""
         entropies = [
             torch.special.entr(self.probabilities(side)).sum(-1).flatten() for side in CANDIDATES
         ]
-        return torch.cat(entropies).mean().item()
+        return torch.cat(entropies).mean()
 
-    def parameter_free_share(self) -> float:
-        """Share of the nodes whose most probable operation has no weights."""
-        winners = operations_by_node(self.genotype()).values()
-        return sum(name in PARAMETER_FREE for name in winners) / len(winners)
+    def parameter_free_share(self) -> Tensor:
+        """Share of the nodes whose most probable operation has no weights; a scalar."""
+        free = [
+            winners == CANDIDATES[side].index(name)
+            for side, winners in self.winners().items()
+            for name in PARAMETER_FREE
+        ]
+        return torch.cat(free).sum().double() * len(PARAMETER_FREE) / sum(map(len, free))
 
-    def winners(self) -> Tensor:
-        """(searched nodes of both sides,), index of each node's most probable operation."""
-        return torch.cat([self._masked(side).argmax(dim=-1).flatten() for side in CANDIDATES])
+    def winners(self) -> Dict[str, Tensor]:
+        """By side (searched nodes,), the index of each node's most probable operation."""
+        return {side: self._masked(side).argmax(dim=-1).flatten() for side in CANDIDATES}
 
-    def count_stable(self, before: Tensor) -> None:
+    def count_stable(self, before: Dict[str, Tensor]) -> None:
         """Count an update of alpha, before which `winners` was `before`."""
-        unchanged = (self.winners() == before).all()
-        self.stable_updates.add_(1).mul_(unchanged)
+        same = [winners == before[side] for side, winners in self.winners().items()]
+        self.stable_updates.add_(1).mul_(torch.cat(same).all())
 
     def count_step(self) -> None:
         """Count a step of alpha's Adam."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..derivation import non_finite_nodes
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.architecture import Architecture
+from ..modules.reconstruction import without_backward_hooks
 from ..search_space import CANDIDATES
 from .level_loss import LevelLoss, exact
 
@@ -89,8 +90,9 @@ def find_non_finite(
     model: RevDartsTransformerModel, criterion: FairseqCriterion, batches: List[Dict[str, Any]]
 ) -> None:
     """Log the first module whose output is not finite on `batches`, if there is one."""
-    # Without backward hooks: they cannot handle the lists in an encoder's output.
-    with NanDetector(model, backward=False):
+    # Backward hooks, such as those of fairseq's own detector, cannot handle the lists in an
+    # encoder's output.
+    with NanDetector(model, backward=False), without_backward_hooks(model.modules()):
         for batch in filter(None, batches):
             criterion(model, to_device(batch, model))
 

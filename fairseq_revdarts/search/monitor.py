@@ -7,8 +7,7 @@ minimised, with label smoothing.
 
 import logging
 import math
-from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from fairseq import utils
@@ -18,7 +17,7 @@ from fairseq.logging import metrics
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES, PARAMETER_FREE
 from .bilevel import find_non_finite
-from .level_loss import LevelLoss
+from .level_loss import LevelLoss, Sum
 from .log import SearchLog
 from .processes import largest_over_processes
 
@@ -147,13 +146,21 @@ class SearchMonitor:
     ) -> None:
         """Report an update; warn, once, if the search is collapsing.
 
-        What alpha looks like is asked of the device at logged updates alone.
+        Numbers that are on the device are read at logged updates alone, here and by fairseq.
 
         Args:
             update: its number, from 1
             theta_loss: loss of theta over all processes
             alpha_loss: loss of alpha; None if alpha did not move
         """
+        architecture = self._model.architecture
+        numbers = {
+            "alpha_entropy": architecture.mean_entropy(),
+            "parameter_free": architecture.parameter_free_share(),
+            "stable_updates": architecture.stable_updates.clone(),
+            "living": architecture.mean_living(),
+            "drift": self._drift,
+        }
         losses = {
             "loss": _bits(theta_loss.mean),
             "alpha_loss": alpha_loss and _bits(alpha_loss.mean),
@@ -164,27 +171,16 @@ class SearchMonitor:
             _show("alpha_loss", losses["alpha_loss"], weight=alpha_loss.sample_size)
             _show("alpha_nll_loss", _bits(alpha_loss.mean_nll), weight=alpha_loss.tokens)
             metrics.log_derived("alpha_ppl", _perplexity, priority=LAST)
-        for name, number in self._watched().items():
-            # Not computed before fairseq shows it.
-            metrics.log_derived(name, partial(_rounded, name, number), priority=LAST)
+        for name, number in numbers.items():
+            if number is not None:
+                _show(name, number, weight=0)
         if self._log is not None and update % self._log_interval == 0:
-            numbers = {name: number() for name, number in self._watched().items()}
-            numbers.setdefault("drift", None)
-            probabilities = self._model.architecture.node_probabilities()
+            for name, number in numbers.items():
+                numbers[name] = number.item() if torch.is_tensor(number) else number
+            probabilities = architecture.node_probabilities()
             self._log.write({"update": update, **losses, **numbers, "probabilities": probabilities})
             if alpha_loss is not None:
                 self._warn_of_collapse(update, numbers["parameter_free"])
-
-    def _watched(self) -> Dict[str, Callable[[], float]]:
-        """The numbers of a search in addition to its losses, by name; the drift once measured."""
-        architecture = self._model.architecture
-        watched = {
-            "alpha_entropy": architecture.mean_entropy,
-            "parameter_free": architecture.parameter_free_share,
-            "stable_updates": architecture.stable_updates.item,
-            "living": architecture.mean_living,
-        }
-        return watched if self._drift is None else {**watched, "drift": lambda: self._drift}
 
     def _warn_of_collapse(self, update: int, parameter_free: float) -> None:
         if parameter_free > 0.5 and not self._warned:
@@ -199,15 +195,13 @@ class SearchMonitor:
             )
 
 
-def _show(name: str, number: float, weight: float) -> None:
-    """Log a number of the search, a mean, rounded."""
-    metrics.log_scalar(name, number, weight, priority=LAST, round=3)
-
-
-def _rounded(name: str, number: Callable[[], float], meters: Dict[str, Any]) -> float:
+def _show(name: str, number: Sum, weight: float) -> None:
+    """Log a number of the search, rounded; the latest if `weight` is 0, otherwise a mean."""
     if name == "drift":
-        return float(f"{number():.1e}")  # any power of ten: two significant digits
-    return round(number(), 3)
+        number = float(f"{number:.1e}")  # any power of ten: two significant digits
+        metrics.log_scalar(name, number, weight, priority=LAST)
+    else:
+        metrics.log_scalar(name, number, weight, priority=LAST, round=3)
 
 
 def _perplexity(meters: Dict[str, Any]) -> float:
