@@ -114,6 +114,11 @@ def build_stack(
     return stack
 
 
+def generator(seed):
+    """Random numbers for tensors on the device of the test."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def causal_mask(length):
     return torch.ones(length, length, dtype=torch.bool).triu(1)
 

@@ -40,7 +40,7 @@ class CallState:
         if torch.is_grad_enabled():
             modes = [[(module, module.training) for module in node.modules()] for node in nodes]
         training = training or any(mode for node in modes for _, mode in node)
-        seed = int(torch.randint(2**62, ())) if training else None
+        seed = int(torch.randint(2**62, (), device="cpu")) if training else None
         device, autocast = x.device.type, None
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             autocast = torch.get_autocast_dtype(device)

@@ -88,7 +88,7 @@ def softmax_over(alpha: Tensor, living: Living) -> Tensor:
     """
     if living == all_living(alpha):
         return alpha.softmax(dim=-1)
-    idle = torch.ones(alpha.shape, dtype=torch.bool)
+    idle = torch.ones(alpha.shape, dtype=torch.bool, device="cpu")
     for i, layer in enumerate(living):
         for k, indices in enumerate(layer):
             idle[i, k, list(indices)] = False
