@@ -172,7 +172,7 @@ class BilevelSearchTask(DividedTranslationTask):
             return super().valid_step(sample, model, criterion, **kwargs)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
-        """As in translation; alpha takes as many batches per update as theta."""
+        """As in translation; alpha takes as many batches per update as theta, also at the end of an epoch."""
         super().begin_epoch(epoch, model)
         self._taken_before = self.theta_batches.iterations_in_epoch
         if epoch == 1 and self._taken_before == 0:
@@ -223,7 +223,7 @@ class BilevelSearchTask(DividedTranslationTask):
         lowered; otherwise a RuntimeError names the update and the nodes.
         """
         architecture, scaler = self._model.architecture, self._scaler
-        batches = self._alpha_batches.take(self._update_freq)
+        batches = self._alpha_batches.take(self._micro_batches())
         loss_scale = 1.0 if scaler is None else scaler.loss_scale
         gradients, alpha_loss = alpha_gradients(self._model, self._criterion, batches, loss_scale)
         gradients, (theta_loss, alpha_loss), finite = sum_over_processes(

@@ -7,6 +7,7 @@ import torch
 from helpers import build_model
 from losses import TYPES, batch, criterion, sample
 from losses import build as build_criterion
+from running import SEARCH, train_in_process, weights
 
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 from fairseq_revdarts.search.bilevel import (
@@ -69,6 +70,14 @@ def test_alphas_gradient_is_plain_autograds(backprop):
     assert expected[1].sample_size == actual[1].sample_size == 48
     for plain, other in zip(expected[0], actual[0]):
         torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-5 * plain.abs().max().item())
+
+
+def test_alpha_takes_as_many_batches_as_theta_also_at_an_epochs_end(data, tmp_path):
+    """Of theta's 3 batches the first update of an epoch has two; alpha has 3 of its own."""
+    flags = ["--train-subset=valid", "--batch-size=4", "--update-freq=2"]
+    train_in_process(data, tmp_path, *SEARCH, *flags, updates=2)
+    position = weights(tmp_path / "checkpoint_last.pt")["architecture.data_position"]
+    assert position.tolist() == [2, 0, 0]
 
 
 def test_loss_scale_cancels_and_empty_batches_contribute_nothing():
