@@ -172,7 +172,7 @@ class BilevelSearchTask(DividedTranslationTask):
             return super().valid_step(sample, model, criterion, **kwargs)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
-        """As in translation; alpha takes as many batches per update as theta, also at the end of an epoch."""
+        """As in translation; alpha takes as many batches as theta, in the last update, too."""
         super().begin_epoch(epoch, model)
         self._taken_before = self.theta_batches.iterations_in_epoch
         if epoch == 1 and self._taken_before == 0:
