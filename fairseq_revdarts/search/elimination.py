@@ -80,6 +80,7 @@ class Elimination(Strategy):
         self,
         criterion: FairseqCriterion,
         first_batches: Callable[[int], List[Dict[str, Any]]],
+        together: bool,
     ) -> None:
         """alpha is the choice so far."""
 

@@ -60,10 +60,22 @@ def check_idle_candidates(cfg: BilevelSearchConfig, model: RevDartsTransformerMo
         )
 
 
+def rank_and_processes() -> Tuple[int, int]:
+    """The number of this process, from 0, and how many there are."""
+    processes = distributed_utils.get_data_parallel_world_size()
+    return (0 if processes == 1 else distributed_utils.get_data_parallel_rank()), processes
+
+
 def is_master() -> bool:
     """Whether this process is the only one or the first: the one that writes."""
-    single = distributed_utils.get_data_parallel_world_size() == 1
-    return single or distributed_utils.get_data_parallel_rank() == 0
+    return rank_and_processes()[0] == 0
+
+
+def add_over_processes(numbers: Tensor) -> Tensor:
+    """`numbers`, in place, summed over all processes."""
+    if distributed_utils.get_data_parallel_world_size() > 1:
+        distributed_utils.all_reduce(numbers, group=distributed_utils.get_data_parallel_group())
+    return numbers
 
 
 def sum_over_processes(
@@ -82,10 +94,8 @@ def sum_over_processes(
     """
     parts = [gradient.double().flatten() for gradient in gradients]
     sums = on_device([number for level in losses for number in level], device)
-    if distributed_utils.get_data_parallel_world_size() > 1:
-        flat = torch.cat([*parts, sums])
-        distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
-        *parts, sums = flat.split([*(part.numel() for part in parts), sums.numel()])
+    flat = add_over_processes(torch.cat([*parts, sums]))
+    *parts, sums = flat.split([*(part.numel() for part in parts), sums.numel()])
     gradients = [part.view_as(one).to(one) for part, one in zip(parts, gradients)]
     finite = [gradient.isfinite().all().double() for gradient in gradients]
     numbers = to_host(torch.stack([*sums.unbind(), *finite]))

@@ -14,13 +14,13 @@ from torch import nn
 
 from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from ..modules.architecture import FIRST_POSITION
 from ..search.bilevel import (
     alpha_gradients,
     alpha_optimizer,
     find_non_finite,
     step_alpha,
 )
+from ..search.checkpoint import saves_after
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.level_loss import LevelLoss, exact
 from ..search.living import forget_idle_gradients
@@ -57,6 +57,8 @@ class BilevelSearchTask(DividedTranslationTask):
         self._monitor: Optional[SearchMonitor] = None
         self._scaler: Any = None
         self._update_freq = 1
+        #: Whether alpha shows the choice after the last update, for its checkpoint.
+        self._choice_is_shown = False
         #: Batches of theta's epoch that were taken before this process began with it.
         self._taken_before = 0
 
@@ -124,6 +126,7 @@ class BilevelSearchTask(DividedTranslationTask):
     ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
         """One micro-batch of theta, as in translation."""
         monitor, update = self._monitor, update_num + 1
+        self._choice_is_shown = False
         if self._adam is None:
             self._start(optimizer, update_num)
         monitor.begin_micro_batch(update, self._micro_batches(), self._scaler, criterion)
@@ -158,6 +161,11 @@ class BilevelSearchTask(DividedTranslationTask):
             _, (theta_loss,), _ = sum_over_processes([], theta_loss, device=self._device)
             alpha_loss = None
         self._strategy.after_update(update)
+        self._choice_is_shown = saves_after(
+            update, self.cfg._get_parent(), self.theta_batches, self._update_freq
+        )
+        if self._choice_is_shown:
+            self._strategy.before_checkpoint(self._criterion, self.first_alpha_batches, True)
         self._monitor.report(update, theta_loss, alpha_loss)
         if self._is_stable():
             self._limits.max_update = update  # fairseq saves a checkpoint, and ends
@@ -270,8 +278,8 @@ class BilevelSearchTask(DividedTranslationTask):
         if self._adam is not None and self._scaler is not None:
             self._model.architecture.keep_scaler(self._scaler)
         if self._adam is not None and is_master():
-            first = AlphaBatches(self.alpha_iterator, torch.tensor(FIRST_POSITION))
-            self._strategy.before_checkpoint(self._criterion, first.take)
+            if not self._choice_is_shown:
+                self._strategy.before_checkpoint(self._criterion, self.first_alpha_batches, False)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             self._model.architecture.genotype().save(path)
         return super().state_dict()
