@@ -8,7 +8,6 @@ import math
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-import torch
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
 from fairseq.models.transformer import Linear
@@ -239,10 +238,8 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         incremental_state: Optional[Dict[str, Any]],
         padded_left: Optional[bool],
     ) -> Context:
-        padding_mask = causal_mask = None
+        padding_mask = None
         if incremental_state is None:
-            length = tokens.size(1)
-            causal_mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
             is_padding = tokens.eq(self.input.embed_tokens.padding_idx)
             if padded_left is None:
                 padded_left = bool(is_padding[:, 0].any())
@@ -251,7 +248,6 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         encoder_mask = encoder_out["encoder_padding_mask"]
         return Context(
             padding_mask=padding_mask,
-            causal_mask=causal_mask,
             encoder_out=encoder_out["encoder_out"][0],
             encoder_padding_mask=encoder_mask[0] if encoder_mask else None,
             incremental_state=incremental_state,
