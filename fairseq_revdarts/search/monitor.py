@@ -19,7 +19,7 @@ from ..search_space import CANDIDATES, PARAMETER_FREE
 from .bilevel import find_non_finite
 from .level_loss import LevelLoss, Sum
 from .log import SearchLog
-from .processes import largest_over_processes
+from .processes import largest_over_processes, on_device
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +126,9 @@ class SearchMonitor:
             return
         for stack in stacks:
             stack.measures_drift = False  # alpha's step measures nothing
-        measured = [-1.0 if stack.drift is None else float(stack.drift) for stack in stacks]
-        device = self._model.architecture.alphas()[0].device
-        drifts = largest_over_processes(torch.tensor(measured, device=device))
+        measured = [-1.0 if stack.drift is None else stack.drift for stack in stacks]
+        device = self._model.architecture.encoder.device
+        drifts = largest_over_processes(on_device(measured, device))
         for side, drift in zip(CANDIDATES, drifts):
             if not drift <= self._drift_limit:
                 raise RuntimeError(
