@@ -76,8 +76,14 @@ class SelfAttention(nn.Module):
             mask = context.self_attention_mask(h, self.causal)
             return self.attention.full(h, h, mask, self.causal)
         # One step at a time there is no future to mask.
-        state = context.incremental_state
-        return self.attention(h, h, h, incremental_state=state, need_weights=False)[0]
+        return self.attention(
+            h,
+            h,
+            h,
+            key_padding_mask=context.padding_mask,
+            incremental_state=context.incremental_state,
+            need_weights=False,
+        )[0]
 
 
 class CrossAttention(nn.Module):
