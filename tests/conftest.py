@@ -4,9 +4,35 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from running import CHECKOUT, RETRAIN, SEARCH, TEST_SENTENCES, run, train
 
 TESTS = Path(__file__).parent
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where gradients, dropout, precision and memory are tested (default: cpu)",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--device") == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: no GPU is there; use --device cpu")
+
+
+@pytest.fixture(scope="module")
+def device(request):
+    """Where a test makes its tensors and networks: a module takes it for all of its tests."""
+    chosen = request.config.getoption("--device")
+    if chosen == "cpu":
+        yield chosen
+    else:
+        with torch.device(chosen):
+            yield chosen
 
 
 def pytest_collection_modifyitems(items):

@@ -1,7 +1,7 @@
 """The gradients of a stack in double precision, for each way of backpropagation."""
 
 import torch
-from helpers import build_stack, context
+from helpers import build_stack, context, generator
 
 from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
@@ -13,10 +13,10 @@ MIX = ("conv_3", "dynamic_conv_7", "self_attention", "ffn", "identity", "zero")
 
 def make_inputs(side, splits, nodes, seed=0):
     """Stack input, probabilities, encoder output, masks; padding in one sentence each."""
-    generator = torch.Generator().manual_seed(seed)
+    numbers = generator(seed)
 
     def normal(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=numbers, dtype=torch.float64)
 
     padding = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
     source_padding = torch.zeros(BATCH, SOURCE_LENGTH, dtype=torch.bool)

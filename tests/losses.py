@@ -3,14 +3,14 @@
 from types import SimpleNamespace
 
 import torch
-from helpers import PAD, dictionary
+from helpers import PAD, dictionary, generator
 
 TYPES = 60
 
 
 def sample():
-    generator = torch.Generator().manual_seed(0)
-    source, target = (torch.randint(4, TYPES, (5, 7), generator=generator) for _ in range(2))
+    numbers = generator(0)
+    source, target = (torch.randint(4, TYPES, (5, 7), generator=numbers) for _ in range(2))
     target[1, -3:] = PAD
     inputs = {"src_tokens": source, "src_lengths": None, "prev_output_tokens": target}
     return {"net_input": inputs, "target": target, "ntokens": int(target.ne(PAD).sum())}
@@ -30,10 +30,10 @@ def criterion(model, batch):
 
 
 def batch(seed=0):
-    generator = torch.Generator().manual_seed(seed)
+    numbers = generator(seed)
 
     def tokens(length):
-        return torch.randint(4, TYPES, (4, length), generator=generator)
+        return torch.randint(4, TYPES, (4, length), generator=numbers)
 
     inputs = {"src_tokens": tokens(5), "src_lengths": None, "prev_output_tokens": tokens(6)}
     return {"net_input": inputs, "target": tokens(6)}

@@ -44,10 +44,11 @@ class AlphaBatches:
         batch = next(self._batches)
         if self._batches.has_next():
             taken = self._epochs.iterations_in_epoch
-            place = [self._epochs.epoch, taken, self._pairs[taken]]
+            place = [self._epochs.epoch, taken, int(self._pairs[taken])]
         else:
             place = [self._epochs.epoch + 1, 0, 0]
-        self._position.copy_(torch.tensor(place))
+        for number, value in enumerate(place):
+            self._position[number].fill_(value)  # unlike a copy, does not wait for a GPU
         return batch
 
     def _go_to(self, epoch: int, batches: int, pairs: int) -> None:

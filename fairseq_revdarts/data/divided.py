@@ -1,7 +1,7 @@
 """The division of the training pairs between theta and alpha."""
 
 import hashlib
-from typing import Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 from fairseq.data import BaseWrapperDataset, FairseqDataset, data_utils
@@ -24,6 +24,16 @@ class Share(BaseWrapperDataset):
         """The whole's order, without the examples of other shares."""
         indices = self.dataset.ordered_indices()
         return indices[self.members[indices]]
+
+    def collater(self, samples: List[Dict[str, Any]]) -> Dict[str, Any]:
+        """The whole's batch; the networks are told of its padding, which a GPU had to be asked."""
+        batch = self.dataset.collater(samples)
+        if batch:
+            inputs, padding = batch["net_input"], self.dataset.src_dict.pad()
+            inputs["source_padded"] = bool(inputs["src_tokens"].eq(padding).any())
+            first = inputs["prev_output_tokens"][:, 0]
+            inputs["target_padded_left"] = bool(first.eq(self.dataset.tgt_dict.pad()).any())
+        return batch
 
 
 def divide(dataset: FairseqDataset, alpha_split: float, seed: int) -> Tuple[Share, Share]:

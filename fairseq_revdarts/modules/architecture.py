@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..derivation import Table, derive_genotype, rows_by_node
-from ..genotype import Genotype, operations_by_node
+from ..genotype import Genotype
 from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
 from .mixture import Living, Mixture, indices_of, softmax_over
 
@@ -103,12 +103,12 @@ class Architecture(nn.Module):
 
     def tables(self) -> Dict[str, Table]:
         """The numbers of alpha, by side; minus infinity for eliminated candidates."""
-        return {
-            side: getattr(self, side)
-            .masked_fill(~getattr(self, f"{side}_living"), -torch.inf)
-            .tolist()
-            for side in CANDIDATES
-        }
+        return {side: self._masked(side).tolist() for side in CANDIDATES}
+
+    def _masked(self, side: str) -> Tensor:
+        """alpha of a side, minus infinity for eliminated candidates."""
+        living = getattr(self, f"{side}_living")
+        return getattr(self, side).detach().masked_fill(~living, -torch.inf)
 
     def adam_state(self, side: str) -> Dict[str, Tensor]:
         """The state of torch's Adam for alpha of "encoder" or "decoder"."""
@@ -187,23 +187,35 @@ class Architecture(nn.Module):
         return softmax_over(getattr(self, side), self.living(side))
 
     @torch.no_grad()
-    def mean_entropy(self) -> float:
-        """Mean over the nodes of the entropy of their probabilities, in nats."""
+    def mean_entropy(self) -> Tensor:
+        """Mean over the nodes of the entropy of their probabilities, in nats; a scalar."""
         entropies = [
             torch.special.entr(self.probabilities(side)).sum(-1).flatten() for side in CANDIDATES
         ]
-        return torch.cat(entropies).mean().item()
+        return torch.cat(entropies).mean()
 
-    def parameter_free_share(self) -> float:
-        """Share of the nodes whose most probable operation has no weights."""
-        winners = operations_by_node(self.genotype()).values()
-        return sum(name in PARAMETER_FREE for name in winners) / len(winners)
+    def parameter_free_share(self) -> Tensor:
+        """Share of the nodes whose most probable operation has no weights; a scalar."""
+        free = [
+            winners == CANDIDATES[side].index(name)
+            for side, winners in self.winners().items()
+            for name in PARAMETER_FREE
+        ]
+        return torch.cat(free).sum().double() * len(PARAMETER_FREE) / sum(map(len, free))
 
-    def count_stable(self, before: Genotype) -> None:
-        """Count an update of alpha, whose genotype was `before`."""
-        self.stable_updates.add_(1)
-        if self.genotype() != before:
-            self.stable_updates.zero_()
+    def winners(self) -> Dict[str, Tensor]:
+        """By side (searched nodes,), the index of each node's most probable operation."""
+        return {side: self._masked(side).argmax(dim=-1).flatten() for side in CANDIDATES}
+
+    def count_stable(self, before: Dict[str, Tensor]) -> None:
+        """Count an update of alpha, before which `winners` was `before`."""
+        same = [winners == before[side] for side, winners in self.winners().items()]
+        self.stable_updates.add_(1).mul_(torch.cat(same).all())
+
+    def count_step(self) -> None:
+        """Count a step of alpha's Adam."""
+        for side in CANDIDATES:
+            getattr(self, f"{side}_step").add_(1)
 
     @torch.no_grad()
     def node_probabilities(self) -> Dict[str, Dict[str, float]]:

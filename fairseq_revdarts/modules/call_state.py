@@ -1,8 +1,8 @@
 """What a recomputation has to find as its forward found it: seeds, autocast, training modes."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import ContextManager, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,11 @@ class CallState:
         if torch.is_grad_enabled():
             modes = [[(module, module.training) for module in node.modules()] for node in nodes]
         training = training or any(mode for node in modes for _, mode in node)
-        seed = int(torch.randint(2**62, ())) if training else None
-        # On the meta device nothing is drawn or computed: its operators only tell shapes.
-        device = torch.device("cpu") if x.is_meta else x.device
-        enabled = torch.is_autocast_enabled(device.type)
-        autocast = torch.get_autocast_dtype(device.type) if enabled else None
-        return cls(device, x.dtype, seed, autocast, modes)
+        seed = int(torch.randint(2**62, (), device="cpu")) if training else None
+        device, autocast = x.device.type, None
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            autocast = torch.get_autocast_dtype(device)
+        return cls(x.device, x.dtype, seed, autocast, modes)
 
     @contextmanager
     def restored(self, number: int) -> Iterator[None]:
@@ -53,23 +52,27 @@ class CallState:
         modes = self.modes[number] if self.modes else ()
         changed = [module for module, training in modes if module.training != training]
         generator = None if self.seed is None else self._generator.get_state()
-        # Without the cache: a cast made without gradients must not serve a call that needs them.
-        autocast = torch.autocast(
-            self.device.type,
-            dtype=self.autocast_dtype,
-            enabled=self.autocast_dtype is not None,
-            cache_enabled=False,
-        )
         _switch(changed)
         try:
             if self.seed is not None:
                 self._generator.manual_seed(self.seed + number)
-            with autocast:
+            with self._autocast():
                 yield
         finally:
             _switch(changed)
             if generator is not None:
                 self._generator.set_state(generator)
+
+    def _autocast(self) -> ContextManager[None]:
+        if not torch.amp.is_autocast_available(self.device.type):  # such as "meta"
+            return nullcontext()
+        # Without the cache: a cast made without gradients must not serve a call that needs them.
+        return torch.autocast(
+            self.device.type,
+            dtype=self.autocast_dtype,
+            enabled=self.autocast_dtype is not None,
+            cache_enabled=False,
+        )
 
     @property
     def _generator(self) -> torch.Generator:

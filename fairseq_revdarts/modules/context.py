@@ -1,8 +1,9 @@
 """The settings of candidate operations, and the inputs that they read in addition to H."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
+import torch
 from torch import Tensor
 
 
@@ -36,19 +37,50 @@ class Context:
     Args:
         padding_mask: (B, T), True at padding; None without padding. A decoder needs it only for
             padding on the left: causality alone keeps padding on the right from real positions
-        causal_mask: (T, T), True where a position must not look; None in the encoder
         encoder_out: (S, B, d), the encoder's output; None in the encoder
         encoder_padding_mask: (B, S), True at padding; None without padding
         incremental_state: fairseq's dict of decoding states; None for a full forward
         dropout_mask: (T, B, C), the node's own, 0 or 1 / (1 - dropout); None without dropout
+        attention_masks: those that were built for this call, which all its nodes share
     """
 
     padding_mask: Optional[Tensor] = None
-    causal_mask: Optional[Tensor] = None
     encoder_out: Optional[Tensor] = None
     encoder_padding_mask: Optional[Tensor] = None
     incremental_state: Optional[Dict[str, Any]] = None
     dropout_mask: Optional[Tensor] = None
+    attention_masks: Dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def self_attention_mask(self, h: Tensor, causal: bool) -> Optional[Tensor]:
+        """What attention over `h` (T, B, C) adds to its logits, in the precision of `h`.
+
+        0, or minus infinity where a position must not look: (B, 1, 1, T), or (B, 1, T, T) if it is
+        causal. None without padding, also if it is causal: attention that is told so needs no mask,
+        and has faster kernels on a GPU.
+        """
+        if self.padding_mask is None:
+            return None
+        if "self" not in self.attention_masks:
+            mask = _additive(self.padding_mask, h)
+            if causal:
+                future = torch.full((len(h), len(h)), -torch.inf, dtype=h.dtype, device=h.device)
+                mask = mask + future.triu(1)
+            self.attention_masks["self"] = mask
+        return self.attention_masks["self"]
+
+    def cross_attention_mask(self, h: Tensor) -> Optional[Tensor]:
+        """As `self_attention_mask`, for attention over the encoder's output: (B, 1, 1, S)."""
+        if self.encoder_padding_mask is None:
+            return None
+        if "cross" not in self.attention_masks:
+            self.attention_masks["cross"] = _additive(self.encoder_padding_mask, h)
+        return self.attention_masks["cross"]
+
+
+def _additive(padding_mask: Tensor, h: Tensor) -> Tensor:
+    """(B, 1, 1, T) from `padding_mask` (B, T), in the precision of `h`."""
+    zeros = torch.zeros(padding_mask.shape, dtype=h.dtype, device=h.device)
+    return zeros.masked_fill_(padding_mask, -torch.inf)[:, None, None]
 
 
 def zero_padding(x: Tensor, padding_mask: Optional[Tensor]) -> Tensor:

@@ -88,8 +88,8 @@ def softmax_over(alpha: Tensor, living: Living) -> Tensor:
     """
     if living == all_living(alpha):
         return alpha.softmax(dim=-1)
-    idle = torch.ones(alpha.shape, dtype=torch.bool)
+    idle = torch.ones(alpha.shape, dtype=torch.bool, device="cpu")
     for i, layer in enumerate(living):
         for k, indices in enumerate(layer):
             idle[i, k, list(indices)] = False
-    return alpha.masked_fill(idle.to(alpha.device), -torch.inf).softmax(dim=-1)
+    return alpha.masked_fill(idle.to(alpha.device, non_blocking=True), -torch.inf).softmax(dim=-1)

@@ -17,7 +17,8 @@ from typing import Optional, Tuple
 import torch
 import torch.nn.functional as F
 from fairseq.models.transformer import Linear
-from fairseq.modules import FairseqDropout, LayerNorm, MultiheadAttention
+from fairseq.modules import FairseqDropout, LayerNorm
+from fairseq.modules import MultiheadAttention as FairseqAttention
 from torch import Tensor, nn
 
 from ..registry import OPERATIONS
@@ -26,11 +27,43 @@ from .context import Context, OperationSettings
 from .convolutions import Convolution, DynamicConvolution
 
 
+class MultiheadAttention(FairseqAttention):
+    """fairseq's multi-head attention, and `full`, which takes torch's fused kernels."""
+
+    def full(self, h: Tensor, source: Tensor, mask: Optional[Tensor], causal: bool) -> Tensor:
+        """Attention (T, B, C) of all positions in `h` (T, B, C) over `source` (S, B, ...).
+
+        fairseq's own forward cannot say that attention is causal, and merges masks in every call.
+
+        Args:
+            h: asks
+            source: is looked at
+            mask: (B, 1, 1 or T, S), added to the logits; None for none
+            causal: whether a position sees no later one; `mask` must say so, if there is one
+        """
+
+        def heads(x: Tensor, projection: nn.Module) -> Tensor:
+            projected = projection(x).view(len(x), -1, self.num_heads, self.head_dim)
+            return projected.permute(1, 2, 0, 3)
+
+        dropout = self.dropout_module
+        attended = F.scaled_dot_product_attention(
+            heads(h, self.q_proj),
+            heads(source, self.k_proj),
+            heads(source, self.v_proj),
+            mask,
+            dropout.p if self.training or dropout.apply_during_inference else 0.0,
+            causal and mask is None,
+        )
+        return self.out_proj(attended.permute(2, 0, 1, 3).flatten(2))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention; masked in the decoder."""
 
     def __init__(self, settings: OperationSettings):
         super().__init__()
+        self.causal = settings.causal
         self.attention = MultiheadAttention(
             settings.channels,
             settings.heads,
@@ -39,18 +72,18 @@ class SelfAttention(nn.Module):
         )
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        incremental = context.incremental_state is not None
-        output, _ = self.attention(
+        if context.incremental_state is None:
+            mask = context.self_attention_mask(h, self.causal)
+            return self.attention.full(h, h, mask, self.causal)
+        # One step at a time there is no future to mask.
+        return self.attention(
             h,
             h,
             h,
             key_padding_mask=context.padding_mask,
-            # One step at a time there is no future to mask.
-            attn_mask=None if incremental else context.causal_mask,
             incremental_state=context.incremental_state,
             need_weights=False,
-        )
-        return output
+        )[0]
 
 
 class CrossAttention(nn.Module):
@@ -68,16 +101,17 @@ class CrossAttention(nn.Module):
         )
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        # In training static_kv would materialise the attention weights.
-        static_kv = context.incremental_state is not None
-        return self._attend(h, context, static_kv=static_kv, need_weights=False)[0]
+        if context.incremental_state is None:
+            mask = context.cross_attention_mask(h)
+            return self.attention.full(h, context.encoder_out, mask, causal=False)
+        return self._attend(h, context, need_weights=False)[0]
 
     def alignment(self, h: Tensor, context: Context, heads: Optional[int] = None) -> Tensor:
         """The attention weights (B, T, S) for `h` (T, B, C), a mean over the first `heads` heads.
 
         Those before dropout, in evaluation and in training.
         """
-        _, weights = self._attend(h, context, static_kv=True, need_head_weights=True)
+        _, weights = self._attend(h, context, need_head_weights=True)
         return weights[:heads].to(h).mean(dim=0)
 
     def _attend(self, h: Tensor, context: Context, **how: bool) -> Tuple[Tensor, Optional[Tensor]]:
@@ -87,6 +121,7 @@ class CrossAttention(nn.Module):
             context.encoder_out,
             key_padding_mask=context.encoder_padding_mask,
             incremental_state=context.incremental_state,
+            static_kv=True,  # computes the weights, which a full forward does not need
             **how,
         )
 

@@ -13,10 +13,10 @@ them, before the next step.
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .call_state import CallState
@@ -125,7 +125,7 @@ class StepWithReconstruction(torch.autograd.Function):
         tensors = (step.mixture.probabilities, step.context.encoder_out, *ctx.weights)
         needed = zip(tensors, (needs_p, needs_encoder_out, *needs[n:]))
         gradients: Gradients = {tensor: None for tensor, need in needed if need}
-        with _without_hooks(ctx.weights):
+        with without_backward_hooks(ctx.weights):
             step.reverse(reconstruction.streams, grads, needs[:n], gradients)
         if step is reconstruction.steps[0]:
             if reconstruction.observer is not None:
@@ -136,14 +136,17 @@ class StepWithReconstruction(torch.autograd.Function):
 
 
 @contextmanager
-def _without_hooks(weights: Sequence[Tensor]) -> Iterator[None]:
-    """Hooks on the gradients of `weights` wait until these leave the step, and run once."""
-    hooks = [weight._backward_hooks for weight in weights if weight._backward_hooks]
-    waiting = [dict(of_weight) for of_weight in hooks]
-    for of_weight in hooks:
-        of_weight.clear()
+def without_backward_hooks(owners: Iterable[Union[Tensor, nn.Module]]) -> Iterator[None]:
+    """Hooks on the gradients of `owners` wait.
+
+    Those of weights run when their gradients leave the step, and so once.
+    """
+    hooks = [owner._backward_hooks for owner in owners if owner._backward_hooks]
+    waiting = [dict(of_owner) for of_owner in hooks]
+    for of_owner in hooks:
+        of_owner.clear()
     try:
         yield
     finally:
-        for of_weight, before in zip(hooks, waiting):
-            of_weight.update(before)
+        for of_owner, before in zip(hooks, waiting):
+            of_owner.update(before)

@@ -200,6 +200,7 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
 
     "activations" is the peak of the first micro-batch of an update. "later_activations" is that of
     a later one, whose gradients are added to those there are; a step without gradients has none.
+    "reserved", on a GPU, is what its allocator takes in addition to the weights: more than lives.
     """
     steps.clear()
     result = {
@@ -210,7 +211,19 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
     if result["gradients"]:
         result["later_activations"] = _activation_peak(steps, step)
     steps.clear()
+    if steps.weights[0].is_cuda:
+        result["reserved"] = _reserved_peak(steps, step)
     return result
+
+
+def _reserved_peak(steps: Steps, step: Callable[[], None]) -> int:
+    """Most bytes that a GPU's allocator has taken in `step`, gradients of the weights counted."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_reserved()
+    step()
+    steps.clear()
+    return torch.cuda.max_memory_reserved() - before
 
 
 def _activation_peak(steps: Steps, step: Callable[[], None]) -> int:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ..derivation import non_finite_nodes
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.architecture import Architecture
+from ..modules.reconstruction import without_backward_hooks
 from ..search_space import CANDIDATES
-from .level_loss import LevelLoss
+from .level_loss import LevelLoss, exact
 
 
 def alpha_optimizer(
@@ -30,7 +31,10 @@ def alpha_optimizer(
     """alpha's Adam, whose state is the architecture's buffers: so that checkpoints hold it."""
     adam = torch.optim.Adam(architecture.alphas(), lr=lr, betas=betas, weight_decay=weight_decay)
     for side, alpha in zip(CANDIDATES, architecture.alphas()):
-        adam.state[alpha] = architecture.adam_state(side)
+        state = architecture.adam_state(side)
+        # Adam reads its step in every update: it has one on the CPU, which the buffer follows.
+        adam.state[alpha] = {**state, "step": state["step"].to("cpu", copy=True)}
+    adam.register_step_post_hook(lambda *_: architecture.count_step())
     return adam
 
 
@@ -53,7 +57,7 @@ def alpha_gradients(
     batches: List[Dict[str, Any]],
     loss_scale: float,
 ) -> Tuple[List[Tensor], LevelLoss]:
-    """This process's summed gradients of alpha's loss.
+    """This process's summed gradients of alpha's loss, and the loss; nothing waits for the device.
 
     Args:
         model: the supernet, without distributed wrappers
@@ -71,14 +75,14 @@ def alpha_gradients(
                 gradient += term / loss_scale
             loss = loss.detach()  # without smoothing, a criterion may log nothing else
             nll, tokens = logged.get("nll_loss", loss), logged.get("ntokens", sample_size)
-            total += LevelLoss(float(loss), float(sample_size), float(nll), float(tokens))
+            total += LevelLoss(exact(loss), sample_size, exact(nll), tokens)
     return gradients, total
 
 
 def to_device(batch: Dict[str, Any], model: RevDartsTransformerModel) -> Dict[str, Any]:
-    """`batch` where the model is."""
+    """`batch` where the model is; from pinned memory, nothing waits for it."""
     device = model.architecture.alphas()[0].device
-    return utils.apply_to_sample(lambda tensor: tensor.to(device), batch)
+    return utils.apply_to_sample(lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 @torch.no_grad()
@@ -86,27 +90,38 @@ def find_non_finite(
     model: RevDartsTransformerModel, criterion: FairseqCriterion, batches: List[Dict[str, Any]]
 ) -> None:
     """Log the first module whose output is not finite on `batches`, if there is one."""
-    # Without backward hooks: they cannot handle the lists in an encoder's output.
-    with NanDetector(model, backward=False):
+    # Backward hooks, such as those of fairseq's own detector, cannot handle the lists in an
+    # encoder's output.
+    with NanDetector(model, backward=False), without_backward_hooks(model.modules()):
         for batch in filter(None, batches):
             criterion(model, to_device(batch, model))
 
 
 def step_alpha(
-    adam: torch.optim.Adam, alphas: List[nn.Parameter], gradients: List[Tensor], loss: LevelLoss
+    adam: torch.optim.Adam,
+    alphas: List[nn.Parameter],
+    gradients: List[Tensor],
+    loss: LevelLoss,
+    finite: bool,
 ) -> None:
     """One Adam step of alpha on the mean gradient per token.
+
+    Args:
+        adam: alpha's
+        alphas: of the encoder and of the decoder
+        gradients: summed over all processes
+        loss: summed over all processes, numbers on the CPU
+        finite: whether all gradients are, which is known without asking the device
 
     Raises:
         FloatingPointError: loss or gradients are not finite; names the nodes. alpha has not moved
     """
-    means = [gradient / max(loss.sample_size, 1) for gradient in gradients]
-    nodes = non_finite_nodes({side: mean.tolist() for side, mean in zip(CANDIDATES, means)})
-    if nodes or not math.isfinite(loss.loss):
+    if not (finite and math.isfinite(loss.loss)):
+        nodes = non_finite_nodes({side: one.tolist() for side, one in zip(CANDIDATES, gradients)})
         where = f", its gradient not finite at {', '.join(nodes)}" if nodes else ""
         raise FloatingPointError(f"alpha's loss is {loss.mean:.3g}{where}")
-    for alpha, mean in zip(alphas, means):
-        alpha.grad = mean
+    for alpha, gradient in zip(alphas, gradients):
+        alpha.grad = gradient / max(loss.sample_size, 1)
     adam.step()
     for alpha in alphas:
         alpha.grad = None

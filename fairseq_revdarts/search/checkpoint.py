@@ -1,4 +1,4 @@
-"""Reading a search's checkpoint."""
+"""A search's checkpoint: reading it, and when fairseq writes it."""
 
 import math
 import zipfile
@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
+from fairseq.data.iterators import EpochBatchIterator
 
 from ..derivation import Table, derive_genotype, non_finite_nodes
 from ..modules.mixture import Living, indices_of
@@ -87,3 +88,29 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
             "earlier one"
         )
     return search
+
+
+def saves_after(update: int, flags: Any, batches: EpochBatchIterator, update_freq: int) -> bool:
+    """Whether fairseq saves a checkpoint after an update, by the rules of `fairseq_cli.train`.
+
+    All processes give the same answer, while of the task's state only the first one is asked. What
+    cannot be told beforehand is left out: --stop-time-hours, --patience.
+
+    Args:
+        update: its number, from 1
+        flags: fairseq's, all of them
+        batches: those of the present epoch, up to the update
+        update_freq: batches per update
+    """
+    rest = len(batches) - batches.iterations_in_epoch
+    ends = rest < (update_freq if flags.optimization.skip_remainder_batch else 1)
+    interval = flags.checkpoint.save_interval_updates
+    return (
+        (ends and batches.epoch % flags.checkpoint.save_interval == 0)
+        or update >= (flags.optimization.max_update or math.inf)
+        or (
+            interval > 0
+            and update % interval == 0
+            and update >= flags.dataset.validate_after_updates
+        )
+    )

@@ -32,6 +32,7 @@ class Darts(Strategy):
         self,
         criterion: FairseqCriterion,
         first_batches: Callable[[int], List[Dict[str, Any]]],
+        together: bool,
     ) -> None:
         """alpha is the choice."""
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from fairseq.criterions import FairseqCriterion
 
-from ..derivation import rows_by_node, softmax
+from ..derivation import Table, rows_by_node, softmax
 from ..modules.mixture import Living
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
@@ -31,8 +31,8 @@ LEAST_ACTIVE = 2
 #: The learning rate of alpha is this divided by --max-update: a search of any length can move alpha
 #: equally far. Weight decay would hold it where it is.
 ALPHA_TRAVEL = 120.0
-#: A candidate: side, layer of the cell, split and index, all numbers from 0.
-Place = Tuple[str, int, int, int]
+#: Side, layer of the cell and split, from 0.
+Node = Tuple[str, int, int]
 
 
 class Elimination(Strategy):
@@ -53,34 +53,45 @@ class Elimination(Strategy):
 
     def after_update(self, update: int) -> None:
         """Eliminate candidates of each node that has too many, the least probable one first."""
-        undecided = not self._decided()
-        place = self._next(update)
-        while place is not None:
-            self.model.architecture.eliminate(*place)
-            place = self._next(update)
-        if undecided and self._decided() and is_master():
+        too_many = self._too_many(update)
+        if not too_many:
+            return
+        alphas = self.model.architecture.tables()  # on a GPU, it is waited for
+        while too_many:
+            self.model.architecture.eliminate(*self._next(too_many, alphas))
+            too_many = self._too_many(update)
+        if self._decided() and is_master():
             self._report_choices(update)
 
-    def _next(self, update: int) -> Optional[Place]:
-        """The candidate that goes next: of the nodes with too many, the least probable one.
+    def _too_many(self, update: int) -> Dict[Node, Tuple[int, ...]]:
+        """The nodes that have too many living candidates after an update, with these."""
+        architecture = self.model.architecture
+        return {
+            (side, i, k): living
+            for side, names in architecture.candidates.items()
+            for i, layer in enumerate(architecture.living(side))
+            for k, living in enumerate(layer)
+            if len(living) > self.living_after(update, len(names))
+        }
+
+    def _next(
+        self, nodes: Dict[Node, Tuple[int, ...]], alphas: Dict[str, Table]
+    ) -> Tuple[str, int, int, int]:
+        """The candidate of `nodes` that goes next: the least probable one.
 
         It is the one with the smallest alpha in its node whose end the budget allows. There always
         is one: without any but a node's cheapest, the cheapest network is what it was.
         """
-        architecture, choices = self.model.architecture, []
-        alphas = architecture.tables()
-        for side, names in architecture.candidates.items():
-            count = self.living_after(update, len(names))
-            for i, layer in enumerate(architecture.living(side)):
-                for k, living in enumerate(layer):
-                    if len(living) > count:
-                        alpha = alphas[side][i][k]
-                        ranked = sorted(living, key=alpha.__getitem__)
-                        candidate = next(c for c in ranked if self._allows((side, i, k, c)))
-                        choices.append((softmax(alpha)[candidate], (side, i, k, candidate)))
-        return min(choices)[1] if choices else None
+        choices = []
+        for (side, i, k), living in nodes.items():
+            alpha = [alphas[side][i][k][candidate] for candidate in living]
+            ranked = sorted(zip(softmax(alpha), living))
+            choices += [
+                next((p, (side, i, k, c)) for p, c in ranked if self._allows((side, i, k, c)))
+            ]
+        return min(choices)[1]
 
-    def _allows(self, place: Place) -> bool:
+    def _allows(self, place: Tuple[str, int, int, int]) -> bool:
         """Whether a network within the budget is left without this candidate."""
         if self.budget is None:
             return True
@@ -97,6 +108,7 @@ class Elimination(Strategy):
         self,
         criterion: FairseqCriterion,
         first_batches: Callable[[int], List[Dict[str, Any]]],
+        together: bool,
     ) -> None:
         """alpha is the choice so far."""
 

@@ -1,10 +1,15 @@
 """The loss of one level of the search, theta's or alpha's, over any number of batches."""
 
-from dataclasses import astuple, dataclass
+from typing import NamedTuple, Union
+
+import torch
+from torch import Tensor
+
+#: A number; or until the end of an update a scalar on the device, which nothing waits for.
+Sum = Union[float, Tensor]
 
 
-@dataclass(frozen=True)
-class LevelLoss:
+class LevelLoss(NamedTuple):
     """Sums over the batches of a level; losses in nats.
 
     Args:
@@ -14,10 +19,10 @@ class LevelLoss:
         tokens: target tokens, for `nll_loss`
     """
 
-    loss: float
-    sample_size: float
-    nll_loss: float = 0.0
-    tokens: float = 0.0
+    loss: Sum
+    sample_size: Sum
+    nll_loss: Sum = 0.0
+    tokens: Sum = 0.0
 
     @property
     def mean(self) -> float:
@@ -30,4 +35,9 @@ class LevelLoss:
         return self.nll_loss / max(self.tokens, 1)
 
     def __add__(self, other: "LevelLoss") -> "LevelLoss":
-        return LevelLoss(*(one + more for one, more in zip(astuple(self), astuple(other))))
+        return LevelLoss(*(one + more for one, more in zip(self, other)))
+
+
+def exact(number: Sum) -> Tensor:
+    """A scalar in double precision, where it is: sums are as exact as those of numbers."""
+    return torch.as_tensor(number, dtype=torch.float64)

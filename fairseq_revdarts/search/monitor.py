@@ -7,7 +7,7 @@ minimised, with label smoothing.
 
 import logging
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from fairseq import utils
@@ -18,9 +18,9 @@ from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES, PARAMETER_FREE
 from .bilevel import find_non_finite
 from .cost import Budget
-from .level_loss import LevelLoss
+from .level_loss import LevelLoss, Sum
 from .log import SearchLog
-from .processes import largest_over_processes
+from .processes import largest_over_processes, on_device
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +54,22 @@ class SearchMonitor:
         self._log_interval = log_interval
         self._log: Optional[SearchLog] = None
         self._warned = False
-        #: Of the micro-batches of theta since its last update.
-        self.theta_losses: List[LevelLoss] = []
+        #: The drift that was last measured; None before.
+        self._drift: Optional[float] = None
+        #: Micro-batches of theta since its last update, and their losses.
+        self._theta: List[Tuple[LevelLoss, Dict[str, Any]]] = []
+
+    def resume(self) -> None:
+        """Begin where the restored model stands."""
+        self._drift = self._model.architecture.last_drift()
 
     def open_log(self, path: str, update_num: int) -> None:
         """Let this process, the first, write `search.jsonl` from `update_num` on, and warn."""
         self._log = SearchLog(path, update_num)
 
-    def begin_micro_batch(self, update: int, update_freq: int, scaler: Any) -> None:
+    def begin_micro_batch(
+        self, update: int, update_freq: int, scaler: Any, criterion: FairseqCriterion
+    ) -> None:
         """Before a micro-batch of theta: measure the drift in its backward pass, if it is time.
 
         If fairseq has seen all micro-batches of the update and yet made no step, the gradients were
@@ -72,29 +80,43 @@ class SearchMonitor:
             update: number of the update, from 1
             update_freq: micro-batches per update
             scaler: of the loss, or None
+            criterion: the loss
 
         Raises:
             FloatingPointError: theta's gradients were not finite and there is no scaler
         """
-        if self.theta_losses and len(self.theta_losses) % update_freq == 0:
+        if self._theta and len(self._theta) % update_freq == 0:
+            self._find_non_finite_loss(update, criterion)
             message = f"update {update}: theta's gradients are not finite"
             if scaler is None:
                 raise FloatingPointError(message)
             logger.warning(f"{message}; fairseq skips it, and lowers the loss scale")
-            self.theta_losses.clear()
+            self.forget_theta()
         for stack in self._model.stacks():
             interval = self._drift_interval
             stack.measures_drift = interval > 0 and (update - 1) % interval == 0
             stack.drift = None
 
-    def add_theta(
-        self, update: int, loss: LevelLoss, criterion: FairseqCriterion, sample: Dict[str, Any]
-    ) -> None:
-        """Keep the loss of a micro-batch of theta; if it is not finite, log where that begins."""
-        if not math.isfinite(loss.loss):
-            logger.warning(f"update {update}: theta's loss is {loss.loss}")
-            find_non_finite(self._model, criterion, [sample])
-        self.theta_losses.append(loss)
+    def add_theta(self, loss: LevelLoss, sample: Dict[str, Any]) -> None:
+        """Keep the loss of a micro-batch of theta, and the batch until the update is made."""
+        self._theta.append((loss, sample))
+
+    def take_theta(self) -> LevelLoss:
+        """The loss of theta in the update that is made."""
+        loss = sum((loss for loss, _ in self._theta), LevelLoss(0.0, 0.0))
+        self.forget_theta()
+        return loss
+
+    def forget_theta(self) -> None:
+        """Begin an update of theta anew."""
+        self._theta.clear()
+
+    def _find_non_finite_loss(self, update: int, criterion: FairseqCriterion) -> None:
+        """Log where the losses of theta that are not finite begin, if there are any."""
+        for loss, sample in self._theta:
+            if not math.isfinite(loss.loss):
+                logger.warning(f"update {update}: theta's loss is {float(loss.loss)}")
+                find_non_finite(self._model, criterion, [sample])
 
     def check_drift(self, update: int) -> None:
         """Note the largest drift of all processes, if it was measured.
@@ -107,9 +129,9 @@ class SearchMonitor:
             return
         for stack in stacks:
             stack.measures_drift = False  # alpha's step measures nothing
-        measured = [-1.0 if stack.drift is None else float(stack.drift) for stack in stacks]
-        device = self._model.architecture.alphas()[0].device
-        drifts = largest_over_processes(torch.tensor(measured, device=device))
+        measured = [-1.0 if stack.drift is None else stack.drift for stack in stacks]
+        device = self._model.architecture.encoder.device
+        drifts = largest_over_processes(on_device(measured, device))
         for side, drift in zip(CANDIDATES, drifts):
             if not drift <= self._drift_limit:
                 raise RuntimeError(
@@ -119,12 +141,15 @@ class SearchMonitor:
                     "which does not reconstruct"
                 )
         if max(drifts) >= 0:
-            self._model.architecture.drift.fill_(max(drifts))
+            self._drift = max(drifts)
+            self._model.architecture.drift.fill_(self._drift)
 
     def report(
         self, update: int, theta_loss: LevelLoss, alpha_loss: Optional[LevelLoss] = None
     ) -> None:
         """Report an update; warn, once, if the search is collapsing.
+
+        Numbers that are on the device are read at logged updates alone, here and by fairseq.
 
         Args:
             update: its number, from 1
@@ -135,9 +160,9 @@ class SearchMonitor:
         numbers = {
             "alpha_entropy": architecture.mean_entropy(),
             "parameter_free": architecture.parameter_free_share(),
-            "stable_updates": architecture.stable_updates.item(),
+            "stable_updates": architecture.stable_updates.clone(),
             "living": architecture.mean_living(),
-            "drift": architecture.last_drift(),
+            "drift": self._drift,
         }
         limit = {}
         if self._budget is not None:
@@ -153,17 +178,20 @@ class SearchMonitor:
             _show("alpha_loss", losses["alpha_loss"], weight=alpha_loss.sample_size)
             _show("alpha_nll_loss", _bits(alpha_loss.mean_nll), weight=alpha_loss.tokens)
             metrics.log_derived("alpha_ppl", _perplexity, priority=LAST)
-            self._warn_of_collapse(update, numbers["parameter_free"])
         for name, number in numbers.items():
             if number is not None:
                 _show(name, number, weight=0)
         if self._log is not None and update % self._log_interval == 0:
+            for name, number in numbers.items():
+                numbers[name] = number.item() if torch.is_tensor(number) else number
             probabilities = architecture.node_probabilities()
             numbers = {**losses, **numbers, **limit}
             self._log.write({"update": update, **numbers, "probabilities": probabilities})
+            if alpha_loss is not None:
+                self._warn_of_collapse(update, numbers["parameter_free"])
 
     def _warn_of_collapse(self, update: int, parameter_free: float) -> None:
-        if self._log is not None and parameter_free > 0.5 and not self._warned:
+        if parameter_free > 0.5 and not self._warned:
             self._warned = True
             names = ",".join(PARAMETER_FREE)
             logger.warning(
@@ -175,7 +203,7 @@ class SearchMonitor:
             )
 
 
-def _show(name: str, number: float, weight: float) -> None:
+def _show(name: str, number: Sum, weight: float) -> None:
     """Log a number of the search, rounded; the latest if `weight` is 0, otherwise a mean."""
     if name == "drift":
         number = float(f"{number:.1e}")  # any power of ten: two significant digits

@@ -23,6 +23,7 @@ from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search_space import CANDIDATES
 from .bilevel import to_device
 from .living import living_on
+from .processes import add_over_processes, rank_and_processes
 from .strategy import OF_PAPER, Active, Strategy
 
 PATHS = 50
@@ -65,9 +66,11 @@ class Sampling(Strategy):
         self,
         criterion: FairseqCriterion,
         first_batches: Callable[[int], List[Dict[str, Any]]],
+        together: bool,
     ) -> None:
         """Let alpha mark the best of many paths."""
-        mark_best_path(self.model, criterion, first_batches(PATH_BATCHES), self.cfg.seed)
+        batches = first_batches(PATH_BATCHES)
+        mark_best_path(self.model, criterion, batches, self.cfg.seed, together)
 
     def alpha_defaults(self) -> Tuple[float, float]:
         """Not used."""
@@ -83,30 +86,34 @@ def mark_best_path(
     criterion: FairseqCriterion,
     batches: List[Dict[str, Any]],
     seed: int,
+    together: bool,
 ) -> None:
-    """Set alpha to 1 at the best of PATHS random paths, to 0 elsewhere.
+    """Set alpha to 1 at the best of PATHS random paths, the first of equal ones, to 0 elsewhere.
 
     Args:
         model: the supernet, without distributed wrappers
         criterion: the loss
-        batches: of alpha's share, to compare the paths on
+        batches: of alpha's share, to compare the paths on; the same in all processes
         seed: of the paths
+        together: whether all processes call this at once, and share the paths among them
     """
     batches = [to_device(batch, model) for batch in filter(None, batches)]
     paths = [random_path(model, seed, f"candidate {number}") for number in range(PATHS)]
-
-    def loss(path: Genotype) -> float:
-        with model.architecture.restricted_to(living_on(path)):
-            value = sum(float(criterion(model, batch)[0]) for batch in batches)
-        return value if math.isfinite(value) else math.inf
-
+    rank, processes = rank_and_processes() if together else (0, 1)
+    losses = torch.zeros(PATHS, dtype=torch.float64, device=model.architecture.encoder.device)
     training = model.training
     model.eval()
-    losses = [loss(path) for path in paths]
+    for number in range(rank, PATHS, processes):
+        with model.architecture.restricted_to(living_on(paths[number])):
+            for batch in batches:
+                losses[number] += criterion(model, batch)[0]
     model.train(training)
-    if math.isinf(min(losses)):
+    if together:
+        add_over_processes(losses)
+    found = losses.where(losses.isfinite(), math.inf).tolist()
+    if math.isinf(min(found)):
         return  # no path can be trusted: alpha stays as it is
-    best = paths[losses.index(min(losses))]
+    best = paths[found.index(min(found))]
     for side, alpha in zip(CANDIDATES, model.architecture.alphas()):
         alpha.zero_()
         for row, names in zip(alpha, getattr(best, side)):

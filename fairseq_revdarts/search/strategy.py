@@ -62,12 +62,15 @@ class Strategy(ABC):
         self,
         criterion: FairseqCriterion,
         first_batches: Callable[[int], List[Dict[str, Any]]],
+        together: bool,
     ) -> None:
-        """Let alpha show the choice so far; the first process alone calls this.
+        """Let alpha show the choice so far.
 
         Args:
             criterion: the loss
-            first_batches: gives the first N batches of alpha's share
+            first_batches: gives the first N batches of alpha's share, the same in all processes
+            together: whether all processes call this at once. Otherwise the first one does, and
+                cannot communicate
         """
 
     @abstractmethod

@@ -14,16 +14,16 @@ from torch import nn
 
 from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from ..modules.architecture import FIRST_POSITION
 from ..search.bilevel import (
     alpha_gradients,
     alpha_optimizer,
     find_non_finite,
     step_alpha,
 )
+from ..search.checkpoint import saves_after
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.cost import Budget, all_living
-from ..search.level_loss import LevelLoss
+from ..search.level_loss import LevelLoss, exact
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
 from ..search.processes import check_idle_candidates, check_processes, is_master, sum_over_processes
@@ -59,6 +59,8 @@ class BilevelSearchTask(DividedTranslationTask):
         self._monitor: Optional[SearchMonitor] = None
         self._scaler: Any = None
         self._update_freq = 1
+        #: Whether alpha shows the choice after the last update, for its checkpoint.
+        self._choice_is_shown = False
         #: Batches of theta's epoch that were taken before this process began with it.
         self._taken_before = 0
 
@@ -131,19 +133,21 @@ class BilevelSearchTask(DividedTranslationTask):
     ) -> Tuple[torch.Tensor, int, Dict[str, Any]]:
         """One micro-batch of theta, as in translation."""
         monitor, update = self._monitor, update_num + 1
+        self._choice_is_shown = False
         if self._adam is None:
             self._start(optimizer, update_num)
-        monitor.begin_micro_batch(update, self._micro_batches(), self._scaler)
+        monitor.begin_micro_batch(update, self._micro_batches(), self._scaler, criterion)
         with self._model.architecture.restricted_to(self._strategy.for_theta(update)):
             try:
                 loss, sample_size, logging_output = super().train_step(
                     sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs
                 )
             except RuntimeError:  # out of memory: fairseq may skip this update
-                monitor.theta_losses.clear()
+                monitor.forget_theta()
                 raise
-            tokens = 0.0 if ignore_grad else float(sample_size)
-            monitor.add_theta(update, LevelLoss(float(loss.detach()), tokens), criterion, sample)
+            monitor.add_theta(
+                LevelLoss(exact(loss.detach()), 0.0 if ignore_grad else sample_size), sample
+            )
         return loss, sample_size, logging_output
 
     def optimizer_step(
@@ -155,16 +159,20 @@ class BilevelSearchTask(DividedTranslationTask):
         forget_idle_gradients(self._model, self._strategy.for_theta(update))
         super().optimizer_step(optimizer, model, update_num)
         optimizer.zero_grad()  # frees theta's gradients before alpha's step
-        theta_loss = sum(self._monitor.theta_losses, LevelLoss(0.0, 0.0))
-        self._monitor.theta_losses.clear()
+        theta_loss = self._monitor.take_theta()
         for_alpha = self._strategy.for_alpha(update)
         if for_alpha is not None:
             with self._model.architecture.restricted_to(for_alpha):
                 theta_loss, alpha_loss = self._step_alpha(update, theta_loss)
         else:
-            _, (theta_loss,) = sum_over_processes(self._device, [], theta_loss)
+            _, (theta_loss,), _ = sum_over_processes([], theta_loss, device=self._device)
             alpha_loss = None
         self._strategy.after_update(update)
+        self._choice_is_shown = saves_after(
+            update, self.cfg._get_parent(), self.theta_batches, self._update_freq
+        )
+        if self._choice_is_shown:
+            self._strategy.before_checkpoint(self._criterion, self.first_alpha_batches, True)
         self._monitor.report(update, theta_loss, alpha_loss)
         if self._is_stable():
             self._limits.max_update = update  # fairseq saves a checkpoint, and ends
@@ -179,7 +187,7 @@ class BilevelSearchTask(DividedTranslationTask):
             return super().valid_step(sample, model, criterion, **kwargs)
 
     def begin_epoch(self, epoch: int, model: nn.Module) -> None:
-        """As in translation; alpha takes as many batches per update as theta."""
+        """As in translation; alpha takes as many batches as theta, in the last update, too."""
         super().begin_epoch(epoch, model)
         self._taken_before = self.theta_batches.iterations_in_epoch
         if epoch == 1 and self._taken_before == 0:
@@ -187,7 +195,7 @@ class BilevelSearchTask(DividedTranslationTask):
             self._model.architecture.reset_data_position()
         frequencies = self.cfg.update_freq
         self._update_freq = frequencies[min(epoch, len(frequencies)) - 1]
-        self._monitor.theta_losses.clear()
+        self._monitor.forget_theta()
 
     def _micro_batches(self) -> int:
         """Of the update that is computed: the last of an epoch may have fewer than others."""
@@ -216,6 +224,7 @@ class BilevelSearchTask(DividedTranslationTask):
             decay if cfg.alpha_weight_decay is None else cfg.alpha_weight_decay,
         )
         self._alpha_batches = AlphaBatches(self.alpha_iterator, architecture.data_position)
+        self._monitor.resume()
         if is_master():
             self._monitor.open_log(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
 
@@ -229,17 +238,17 @@ class BilevelSearchTask(DividedTranslationTask):
         lowered; otherwise a RuntimeError names the update and the nodes.
         """
         architecture, scaler = self._model.architecture, self._scaler
-        batches = self._alpha_batches.take(self._update_freq)
+        batches = self._alpha_batches.take(self._micro_batches())
         loss_scale = 1.0 if scaler is None else scaler.loss_scale
         gradients, alpha_loss = alpha_gradients(self._model, self._criterion, batches, loss_scale)
-        gradients, (theta_loss, alpha_loss) = sum_over_processes(
-            self._device, gradients, theta_loss, alpha_loss
+        gradients, (theta_loss, alpha_loss), finite = sum_over_processes(
+            gradients, theta_loss, alpha_loss, device=self._device
         )
         if self._budget is not None:
             gradients = self._budget.add_penalty(architecture, gradients, alpha_loss.sample_size)
-        before = architecture.genotype()
+        before = architecture.winners()
         try:
-            step_alpha(self._adam, architecture.alphas(), gradients, alpha_loss)
+            step_alpha(self._adam, architecture.alphas(), gradients, alpha_loss, finite)
         except FloatingPointError as error:
             if scaler is None:
                 find_non_finite(self._model, self._criterion, batches)
@@ -256,8 +265,11 @@ class BilevelSearchTask(DividedTranslationTask):
 
     def _is_stable(self) -> bool:
         """Whether the genotype has been stable for as long as --stop-when-stable asks."""
-        enough, stable = self.cfg.stop_when_stable, int(self._model.architecture.stable_updates)
-        if enough == 0 or stable < enough:
+        enough = self.cfg.stop_when_stable
+        if enough == 0:  # the device is not asked
+            return False
+        stable = int(self._model.architecture.stable_updates)
+        if stable < enough:
             return False
         logger.info(
             f"the genotype has been stable for {stable} updates, --stop-when-stable is {enough}: "
@@ -275,8 +287,8 @@ class BilevelSearchTask(DividedTranslationTask):
         if self._adam is not None and self._scaler is not None:
             self._model.architecture.keep_scaler(self._scaler)
         if self._adam is not None and is_master():
-            first = AlphaBatches(self.alpha_iterator, torch.tensor(FIRST_POSITION))
-            self._strategy.before_checkpoint(self._criterion, first.take)
+            if not self._choice_is_shown:
+                self._strategy.before_checkpoint(self._criterion, self.first_alpha_batches, False)
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             genotype = self._model.architecture.genotype()
             genotype.save(path)

@@ -1,12 +1,16 @@
 """Translation data whose training pairs are divided between theta and alpha."""
 
+import copy
 import logging
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
+import torch
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.tasks.translation import TranslationTask
 
+from ..data.alpha_batches import AlphaBatches
 from ..data.divided import Share, divide
+from ..modules.architecture import FIRST_POSITION
 from ..search.config import BilevelSearchConfig
 
 logger = logging.getLogger(__name__)
@@ -84,3 +88,9 @@ class DividedTranslationTask(TranslationTask):
                 "raise --max-tokens, --max-source-positions or --max-target-positions"
             )
         return iterator
+
+    def first_alpha_batches(self, count: int) -> List[Dict[str, Any]]:
+        """The first `count` batches of alpha's share, the same in every process."""
+        whole = copy.copy(self.alpha_iterator())
+        whole.num_shards, whole.shard_id = 1, 0
+        return AlphaBatches(lambda: whole, torch.tensor(FIRST_POSITION)).take(count)

@@ -92,12 +92,22 @@ def test_two_processes_give_what_one_gives(data, tmp_path):
     ids=" ".join,
 )
 def test_two_processes_sample_the_same_paths(data, tmp_path, flags):
-    # Up to the first checkpoint: with it, the first process marks the best path in its alpha.
-    flags = [*SMALL, *flags, "--search-strategy=sampling", "--max-update=2"]
+    """And mark the same best one in alpha before a checkpoint, that of each epoch too."""
+    flags = [*SMALL, *flags, "--search-strategy=sampling", "--batch-size=4", "--max-update=4"]
     train_together(data, tmp_path, *flags)
     recorded(tmp_path)
     assert model(tmp_path)["architecture.encoder_step"] == 0
     load_genotype(str(tmp_path / "genotype.json"))
+
+
+def test_two_processes_choose_the_path_that_one_chooses(data, tmp_path):
+    """The same sentences in an update, and the same batches to compare the paths on."""
+    flags = [*SMALL, LEGACY, "--search-strategy=sampling", "--alpha-split=0.4", "--batch-size=2"]
+    flags += ["--dropout=0", "--max-update=2", "--seed=3"]
+    train_together(data, tmp_path / "two", *flags)
+    train_together(data, tmp_path / "one", *flags, "--update-freq=2", processes=1)
+    one, two = (load_genotype(str(tmp_path / name / "genotype.json")) for name in ("one", "two"))
+    assert one == two
 
 
 def test_two_processes_eliminate_the_same_candidates(data, tmp_path):

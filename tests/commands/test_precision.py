@@ -9,6 +9,7 @@ from running import SEARCH, read_log, train
 from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search.bilevel import alpha_gradients
 
+pytestmark = pytest.mark.usefixtures("device")
 HALVES = [torch.float16, torch.bfloat16]
 
 

@@ -9,6 +9,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from flags import FOUND, OTHER, config, parse
+from helpers import task
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -227,3 +228,21 @@ def test_a_genotype_is_read_from_a_file(tmp_path):
     FOUND.save(str(tmp_path / "found.json"))
     from_file = network_shape(config(genotype=str(tmp_path / "found.json")))
     assert from_file == network_shape(config(genotype=FOUND.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("flags", "better"),
+    [
+        (["--fp16"], "--hidden-size 768 or 1152"),
+        (["--bf16", "--hidden-size=192"], "--hidden-size 384"),
+        (["--fp16", "--hidden-size=384"], None),
+        ([], None),
+    ],
+)
+def test_heads_that_are_slow_in_half_precision_are_warned_of(flags, better, caplog):
+    small = ["--encoder-layers=1", "--decoder-layers=1", "--genotype=random:1", "--cell-layers=1"]
+    cfg = convert_namespace_to_omegaconf(parse(*small, *flags))
+    RevDartsTransformerModel.build_model(cfg.model, task())
+    warned = [record.getMessage() for record in caplog.records if "heads of" in record.msg]
+    assert len(warned) == (better is not None)
+    assert all(message.endswith(better) for message in warned)

@@ -50,7 +50,7 @@ def gradients(update):
 
 def go_on(module, adam, updates):
     for update in updates:
-        step_alpha(adam, module.alphas(), gradients(update), LevelLoss(1.0, 7))
+        step_alpha(adam, module.alphas(), gradients(update), LevelLoss(1.0, 7), True)
 
 
 def same_state(one, other):
@@ -213,6 +213,6 @@ def test_a_gradient_that_is_not_finite_moves_nothing(value):
     broken = gradients(2)
     broken[1][0, 0, 0] = value
     with pytest.raises(FloatingPointError, match=r"gradient not finite at decoder\.1\.1$"):
-        step_alpha(adam, module.alphas(), broken, LevelLoss(1.0, 7))
+        step_alpha(adam, module.alphas(), broken, LevelLoss(1.0, 7), False)
     assert same_state(module, before)
     assert all(alpha.grad is None for alpha in module.alphas())

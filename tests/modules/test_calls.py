@@ -11,6 +11,8 @@ from helpers import build_model, build_stack, context
 from fairseq_revdarts.search_space import CROSS_ATTENTION
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def test_global_random_stream_is_the_same_in_all_modes():
     stack = build_stack("encoder", [MIX, MIX], depth=2)
@@ -40,7 +42,7 @@ def test_weights_changed_before_the_backward_are_an_error():
 
 @pytest.mark.parametrize("backward_within", [False, True])
 @pytest.mark.parametrize("mode", ["checkpoint", "reconstruct"])
-def test_the_recomputation_finds_the_autocast_of_its_forward(mode, backward_within):
+def test_the_recomputation_finds_the_autocast_of_its_forward(mode, backward_within, device):
     """The backward may run outside autocast, or within it.
 
     Within it autocast's cache still holds the weights that the forward has cast, without a graph:
@@ -60,7 +62,7 @@ def test_the_recomputation_finds_the_autocast_of_its_forward(mode, backward_with
         stack.backprop = backprop
         seen.clear()
         names = [name for name, _ in stack.named_parameters()]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16):
             loss = loss_of(stack, inputs)
             if backward_within:
                 values = torch.autograd.grad(loss, list(stack.parameters()))

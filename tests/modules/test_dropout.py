@@ -9,6 +9,7 @@ from fairseq_revdarts.modules.mixed_operation import MixedOperation
 from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.modules.operations import Residual
 
+pytestmark = pytest.mark.usefixtures("device")
 DROPOUT = 0.25
 NODES = [("ffn", "glu", "conv_3"), ("ffn", "glu")]
 DEPTH = 2

@@ -13,6 +13,7 @@ from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.modules.operations import build_operation
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
+pytestmark = pytest.mark.usefixtures("device")
 LENGTH, BATCH, CHANNELS, SPLITS = 16, 32, 8, 2
 MIX = CANDIDATES["encoder"]
 SAME = nn.Identity()
@@ -87,22 +88,22 @@ def test_a_fraction_of_plain_backpropagation():
 
 
 @functools.lru_cache(maxsize=None)
-def autocast_peak(depth):
+def autocast_peak(depth, device):
     """As `activation_peak`, in autocast and with so few tokens that copies of weights show."""
     torch.manual_seed(0)
     stack = build_stack("encoder", [("ffn",)] * SPLITS, depth, backprop="reconstruct").float()
     x = torch.randn(2, 1, SPLITS * CHANNELS, requires_grad=True)
 
     def step():
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16):
             stack(x, context("encoder", 2)).sum().backward()
 
     return activation_peak_of(step, list(stack.parameters()), x)
 
 
-def test_autocast_keeps_no_copies_of_the_weights():
+def test_autocast_keeps_no_copies_of_the_weights(device):
     """Its cache would hold a copy of every weight until the backward has ended."""
-    assert autocast_peak(6) <= 1.05 * autocast_peak(2)
+    assert autocast_peak(6, device) <= 1.05 * autocast_peak(2, device)
 
 
 def test_attention_weights_are_never_held_in_training():

@@ -15,6 +15,7 @@ from fairseq_revdarts.modules.mixture import NodeMixture, all_living, indices_of
 from fairseq_revdarts.search.bilevel import only_alpha_requires_grad
 from fairseq_revdarts.search_space import CANDIDATES
 
+pytestmark = pytest.mark.usefixtures("device")
 few = settings(deadline=None, max_examples=8)
 
 

@@ -1,12 +1,15 @@
 """Every candidate: causality, padding, incremental decoding."""
 
+from functools import partial
+
 import pytest
 import torch
+from fairseq.modules import MultiheadAttention as FairseqAttention
 from helpers import (
     TYPICAL,
     beam_orders,
     build_model,
-    causal_mask,
+    build_stack,
     check_incremental_model,
     check_padding_of_model,
     context,
@@ -15,7 +18,9 @@ from helpers import (
 )
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from fairseq_revdarts.modules import operations
 from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.operations import build_operation
 from fairseq_revdarts.registry import OPERATIONS
@@ -99,6 +104,52 @@ def test_padding_never_changes_a_real_position(side, name, pad_side):
     torch.testing.assert_close(result[pads:] if left else result[:length], plain)
 
 
+@hypothesis_settings(deadline=None, max_examples=30)
+@given(
+    length=st.integers(1, 9),
+    causal=st.booleans(),
+    padded=st.lists(st.integers(0, 8), min_size=BATCH, max_size=BATCH),
+)
+def test_attention_is_fairseqs(length, causal, padded):
+    """Outputs and gradients, with padding on the right and without."""
+    operation = build("decoder" if causal else "encoder", "self_attention").operation
+    mask = torch.stack([torch.arange(length) >= max(1, length - pads) for pads in padded])
+    mask = mask if mask.any() else None
+    future = torch.ones(length, length, dtype=torch.bool).triu(1) if causal else None
+    h = normal(length, BATCH, CHANNELS).requires_grad_()
+    attend = partial(FairseqAttention.forward, operation.attention, h, h, h)
+    expected, _ = attend(key_padding_mask=mask, attn_mask=future, need_weights=False)
+    found = operation(h, Context(mask))
+    torch.testing.assert_close(found, expected)
+    sources = [h, *operation.parameters()]
+    found, expected = (torch.autograd.grad(y.sin().sum(), sources) for y in (found, expected))
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other)
+    # --retain-dropout-modules of fairseq knows it by this name.
+    assert operation.attention.dropout_module.module_name == "MultiheadAttention"
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("side", CANDIDATES)
+def test_a_call_builds_a_mask_once_and_none_without_padding(side, left, monkeypatch):
+    masks, attend = [], operations.F.scaled_dot_product_attention
+
+    def recorded(q, k, v, mask, dropout, causal):
+        masks.append((mask, causal))
+        return attend(q, k, v, mask, dropout, causal)
+
+    monkeypatch.setattr(operations.F, "scaled_dot_product_attention", recorded)
+    stack = build_stack(side, [("self_attention",), ("ffn",)], depth=3, backprop="reconstruct")
+    padding = torch.zeros(2, 4, dtype=torch.bool)
+    padding[0, :2] = left
+    x = normal(4, 2, 16).requires_grad_()
+    stack(x, Context(padding if left else None)).sum().backward()
+    assert len(masks) == 2 * 3  # the forward's and the backward's
+    assert len({id(mask) for mask, _ in masks}) == 1
+    assert all((mask is not None) == left for mask, _ in masks)
+    assert all(causal == (side == "decoder" and not left) for _, causal in masks)
+
+
 @pytest.mark.parametrize("name", ["dynamic_conv_3", "dynamic_conv_15"])
 @pytest.mark.parametrize("side", CANDIDATES)
 def test_long_sentences_take_the_same_dynamic_convolution(side, name):
@@ -125,7 +176,7 @@ def test_incremental_decoding_with_reordered_beams(name, orders):
             encoder_out=encoder_out, encoder_padding_mask=padding, incremental_state=state
         )
         step = operation(prefix[-1:], where)
-        full = operation(prefix, Context(None, causal_mask(len(prefix)), encoder_out, padding))
+        full = operation(prefix, Context(None, encoder_out, padding))
         # fairseq computes the softmax in single precision
         torch.testing.assert_close(step, full[-1:], rtol=1e-5, atol=1e-5)
         reorder(operation, state, order)

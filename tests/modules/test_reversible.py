@@ -20,6 +20,8 @@ from fairseq_revdarts.models.revdarts_transformer.config import NODE_INPUTS
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 @pytest.mark.parametrize("side", CANDIDATES)
 @pytest.mark.parametrize("name", CANDIDATES["decoder"])

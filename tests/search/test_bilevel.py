@@ -1,13 +1,13 @@
 """alpha's step: what it moves, what it leaves alone, and that it is alpha's gradient."""
 
 import math
-from dataclasses import astuple
 
 import pytest
 import torch
 from helpers import build_model
 from losses import TYPES, batch, criterion, sample
 from losses import build as build_criterion
+from running import SEARCH, train_in_process, weights
 
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 from fairseq_revdarts.search.bilevel import (
@@ -43,7 +43,7 @@ def test_theta_does_not_move_with_alphas_step_and_alpha_does():
     adam = alpha_optimizer(model.architecture, 0.1, (0.9, 0.98), 0.0)
     before = {name: value.clone() for name, value in model.named_parameters()}
     gradients, loss = alpha_gradients(model, criterion, [batch()], 1.0)
-    step_alpha(adam, model.architecture.alphas(), gradients, loss)
+    step_alpha(adam, model.architecture.alphas(), gradients, loss, True)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]) == (not name.startswith("architecture"))
         assert value.grad is None
@@ -72,6 +72,14 @@ def test_alphas_gradient_is_plain_autograds(backprop):
         torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-5 * plain.abs().max().item())
 
 
+def test_alpha_takes_as_many_batches_as_theta_also_at_an_epochs_end(data, tmp_path):
+    """Of theta's 3 batches the first update of an epoch has two; alpha has 3 of its own."""
+    flags = ["--train-subset=valid", "--batch-size=4", "--update-freq=2"]
+    train_in_process(data, tmp_path, *SEARCH, *flags, updates=2)
+    position = weights(tmp_path / "checkpoint_last.pt")["architecture.data_position"]
+    assert position.tolist() == [2, 0, 0]
+
+
 def test_loss_scale_cancels_and_empty_batches_contribute_nothing():
     plain, loss = alpha_gradients(build(dropout=0.0), criterion, [batch()], 1.0)
     scaled, same = alpha_gradients(build(dropout=0.0), criterion, [{}, batch(), {}], 128.0)
@@ -97,7 +105,7 @@ def test_numbers_that_are_not_finite_move_nothing(gradient, loss, message):
     before = [alpha.clone() for alpha in model.architecture.alphas()]
     bad = [torch.full_like(alpha, gradient) for alpha in model.architecture.alphas()]
     with pytest.raises(FloatingPointError, match=message):
-        step_alpha(adam, model.architecture.alphas(), bad, LevelLoss(loss, 1.0))
+        step_alpha(adam, model.architecture.alphas(), bad, LevelLoss(loss, 1.0), gradient == 0)
     for alpha, old in zip(model.architecture.alphas(), before):
         assert torch.equal(alpha, old)
     assert model.architecture.encoder_step == 0
@@ -112,7 +120,7 @@ def test_weight_decay_and_adam_are_torchs():
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         gradients = [torch.randn(alpha.shape, generator=generator) for alpha in alphas]
-        step_alpha(adam, alphas, gradients, LevelLoss(1.0, 2.0))
+        step_alpha(adam, alphas, gradients, LevelLoss(1.0, 2.0), True)
         for twin, gradient in zip(twins, gradients):
             twin.grad = gradient / 2
         expected.step()
@@ -126,7 +134,7 @@ def test_alpha_moves_by_the_mean_gradient_per_token():
     alphas = model.architecture.alphas()
     before = [alpha.clone() for alpha in alphas]
     gradients = [torch.randn_like(alpha) for alpha in alphas]
-    step_alpha(torch.optim.SGD(alphas, lr=0.5), alphas, gradients, LevelLoss(3.0, 48.0))
+    step_alpha(torch.optim.SGD(alphas, lr=0.5), alphas, gradients, LevelLoss(3.0, 48.0), True)
     for alpha, old, gradient in zip(alphas, before, gradients):
         torch.testing.assert_close(alpha.detach(), old - 0.5 * gradient / 48)
 
@@ -140,7 +148,7 @@ def test_the_losses_are_those_that_the_criterion_logs():
         loss, sample_size, logged = smoothed(model, sample())
     assert logged["nll_loss"] != loss
     expected = LevelLoss(*map(float, (loss, sample_size, logged["nll_loss"], logged["ntokens"])))
-    for one, other in zip(astuple(found), astuple(expected + expected)):
+    for one, other in zip(found, expected + expected):
         assert one == pytest.approx(other, rel=1e-5)
     _, plain = alpha_gradients(model, criterion, [batch()], 1.0)
     assert (plain.nll_loss, plain.tokens) == (plain.loss, plain.sample_size)

@@ -193,7 +193,7 @@ def test_updates_since_the_genotype_last_changed_are_counted():
     favour(architecture, "zero", 3)
     counts = []
     for operation in ("zero", "zero", "identity", "identity", "identity"):
-        before = architecture.genotype()
+        before = architecture.winners()
         favour(architecture, operation, 3)
         architecture.count_stable(before)
         counts.append(int(architecture.stable_updates))

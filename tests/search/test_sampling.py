@@ -3,15 +3,18 @@
 import random
 import re
 
+import pytest
 import torch
+from fairseq.trainer import Trainer
 from helpers import build_model, copy_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from losses import TYPES, build, sample
-from running import SEARCH, assert_same_weights, read_log, run, train, weights
+from running import SEARCH, assert_same_weights, read_log, run, train, train_in_process, weights
 
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.search import sampling
 from fairseq_revdarts.search.living import living_on
 from fairseq_revdarts.search.sampling import PATHS, mark_best_path, random_path
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
@@ -79,7 +82,7 @@ def test_within_a_path_the_supernet_is_the_derived_network():
 
 def test_alpha_marks_the_best_path():
     criterion = build(ReversibleSearchCriterion)
-    mark_best_path(SUPERNET, criterion, [sample(), {}], seed=5)
+    mark_best_path(SUPERNET, criterion, [sample(), {}], seed=5, together=True)
     losses = {}
     with torch.no_grad():
         SUPERNET.eval()
@@ -91,6 +94,29 @@ def test_alpha_marks_the_best_path():
     assert SUPERNET.architecture.genotype() == min(losses, key=losses.get)
     for alpha in SUPERNET.architecture.alphas():
         assert sorted(alpha.unique().tolist()) == [0, 1] and (alpha.sum(-1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--max-epoch=2", "--save-interval=2"],
+        ["--save-interval-updates=2", "--validate-after-updates=4", "--max-update=5"],
+        ["--update-freq=2", "--skip-remainder-batch", "--max-epoch=2"],
+        ["--update-freq=2", "--max-epoch=2"],
+    ],
+    ids=" ".join,
+)
+def test_the_best_path_is_marked_before_every_checkpoint(data, tmp_path, monkeypatch, flags):
+    """Where all processes are: fairseq asks the first one alone for what it saves."""
+    marked, saved = [], []
+    monkeypatch.setattr(sampling, "mark_best_path", lambda *arguments: marked.append(arguments[-1]))
+    save = Trainer.save_checkpoint
+    monkeypatch.setattr(
+        Trainer, "save_checkpoint", lambda *arguments: saved.append(save(*arguments))
+    )
+    batches = ["--train-subset=valid", "--batch-size=4"]  # 3 of theta in an epoch
+    train_in_process(data, tmp_path, *SAMPLING, *batches, *flags, updates=9)
+    assert marked == [True] * len(saved) and saved
 
 
 def test_a_search_that_samples(data, tmp_path):

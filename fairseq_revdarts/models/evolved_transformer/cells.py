@@ -64,14 +64,12 @@ class EvolvedDecoderCell(nn.Module):
         encoder_out: Optional[Tensor],
         encoder_padding_mask: Optional[Tensor],
         incremental_state: Optional[Dict[str, Any]],
-        self_attn_mask: Optional[Tensor] = None,
         self_attn_padding_mask: Optional[Tensor] = None,
         **unused: Any,
     ) -> Tuple[Tensor, None, None]:
         """`x` (T, B, d), as fairseq's decoder calls its layers; it asks elsewhere for attention."""
         context = Context(
             padding_mask=self_attn_padding_mask,
-            causal_mask=self_attn_mask,
             encoder_out=encoder_out,
             encoder_padding_mask=encoder_padding_mask,
             incremental_state=incremental_state,

@@ -8,7 +8,6 @@ import math
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-import torch
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
 from fairseq.models.transformer import Linear
@@ -105,16 +104,28 @@ class RevDartsEncoder(FairseqEncoder):
         self.max_source_positions = cfg.max_source_positions
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **unused: Any
+        self,
+        src_tokens: Tensor,
+        src_lengths: Optional[Tensor] = None,
+        source_padded: Optional[bool] = None,
+        **unused: Any,
     ) -> Dict[str, List[Tensor]]:
         """Encode `src_tokens` (B, S).
+
+        Args:
+            src_tokens: (B, S)
+            src_lengths: not used
+            source_padded: whether there is padding, if that is known. Otherwise it is looked for,
+                and a GPU is waited for, as in fairseq's own encoder
 
         Returns:
             fairseq's dict: "encoder_out" [(S, B, d)] and "encoder_padding_mask" [(B, S)], an
             empty list without padding
         """
         padding_mask = src_tokens.eq(self.input.embed_tokens.padding_idx)
-        masks = [padding_mask] if padding_mask.any() else []
+        if source_padded is None:
+            source_padded = bool(padding_mask.any())
+        masks = [padding_mask] if source_padded else []
         context = Context(padding_mask=masks[0] if masks else None)
         x = self.stack(self.input(src_tokens), context, self.mixture())
         return {"encoder_out": [self.layer_norm(x)], "encoder_padding_mask": masks}
@@ -164,16 +175,14 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         encoder_out: Optional[Dict[str, List[Tensor]]] = None,
         incremental_state: Optional[Dict[str, Any]] = None,
         features_only: bool = False,
-        **alignment: Any,
+        **more: Any,
     ) -> Tuple[Tensor, Dict[str, Any]]:
         """Logits (B, T, |V|), or with `features_only` features (B, T, d), for teacher forcing.
 
         With an incremental state, T is 1: the step after the last of `prev_output_tokens` (B, T).
         The other arguments are those of `extract_features`.
         """
-        x, extra = self.extract_features(
-            prev_output_tokens, encoder_out, incremental_state, **alignment
-        )
+        x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state, **more)
         return (x if features_only else self.output_layer(x)), extra
 
     def extract_features(
@@ -183,12 +192,14 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         incremental_state: Optional[Dict[str, Any]] = None,
         alignment_layer: Optional[int] = None,
         alignment_heads: Optional[int] = None,
+        target_padded_left: Optional[bool] = None,
         **unused: Any,
     ) -> Tuple[Tensor, Dict[str, Any]]:
         """Features (B, T, d) before the output projection, and {"attn": [(B, T, S)]}.
 
         The attention is that of the last layer's last node, a mean over its first `alignment_heads`
-        heads (all of them by default). It is computed when it is read.
+        heads (all of them by default). It is computed when it is read. `target_padded_left` is
+        whether there is padding on the left, if that is known.
 
         Raises:
             ValueError: `alignment_layer` is not the last layer
@@ -199,7 +210,9 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
                 f"alignment_layer {alignment_layer}: only the last one, {last}, is given"
             )
         x = self.input(prev_output_tokens, incremental_state)
-        context = self._context(prev_output_tokens, encoder_out, incremental_state)
+        context = self._context(
+            prev_output_tokens, encoder_out, incremental_state, target_padded_left
+        )
         stream = self.stack(x, context, self.mixture())
         attention = Alignment(partial(self._alignment, stream, context, alignment_heads))
         return self.layer_norm(stream).transpose(0, 1), {"attn": attention}
@@ -223,18 +236,18 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         tokens: Tensor,
         encoder_out: Dict[str, List[Tensor]],
         incremental_state: Optional[Dict[str, Any]],
+        padded_left: Optional[bool],
     ) -> Context:
-        padding_mask = causal_mask = None
+        padding_mask = None
         if incremental_state is None:
-            length = tokens.size(1)
-            causal_mask = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
             is_padding = tokens.eq(self.input.embed_tokens.padding_idx)
-            if is_padding[:, 0].any():
+            if padded_left is None:
+                padded_left = bool(is_padding[:, 0].any())
+            if padded_left:
                 padding_mask = is_padding
         encoder_mask = encoder_out["encoder_padding_mask"]
         return Context(
             padding_mask=padding_mask,
-            causal_mask=causal_mask,
             encoder_out=encoder_out["encoder_out"][0],
             encoder_padding_mask=encoder_mask[0] if encoder_mask else None,
             incremental_state=incremental_state,

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 from functools import partial
 from typing import Any, Dict, List, Optional, Tuple
@@ -24,6 +25,7 @@ from ...modules.reversible_stack import ReversibleStack
 from ...search_space import CANDIDATES
 from .config import (
     NAMED_ARCHITECTURES,
+    NetworkShape,
     RevDartsTransformerConfig,
     candidates_of,
     chosen_genotype,
@@ -78,6 +80,7 @@ class RevDartsTransformerModel(FairseqEncoderDecoderModel):
             ValueError: a flag that does not fit; names it, its value and what would be right
         """
         shape = network_shape(cfg)
+        _warn_of_heads(cfg, shape)
         _keep_genotype(cfg)
         source, target = task.source_dictionary, task.target_dictionary
         embed_source = Embedding(len(source), cfg.embed_dim, source.pad())
@@ -176,6 +179,24 @@ def _check_averaging(cfg: RevDartsTransformerConfig) -> None:
         raise ValueError(
             "--store-ema: not for a supernet, whose alpha and state of the search would be "
             "averaged with its weights; train the network that was found with it, with --genotype"
+        )
+
+
+def _warn_of_heads(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
+    """In half precision, a GPU's fused kernels of attention want heads of a multiple of 8."""
+    common, heads = _all_flags(cfg).get("common"), cfg.attention_heads
+    if common is None or not (common.fp16 or common.bf16):
+        return
+    encoder, decoder = shape.splits("encoder"), shape.splits("decoder")
+    widths = [cfg.hidden_size // splits // heads for splits in (encoder, decoder)]
+    if any(width % 8 for width in widths):
+        step = encoder * decoder // math.gcd(encoder, decoder) * heads * 8
+        below = cfg.hidden_size // step * step
+        better = " or ".join(str(size) for size in (below, below + step) if size)
+        logger.warning(
+            f"--hidden-size {cfg.hidden_size}: heads of {widths[0]} channels in the encoder, "
+            f"{widths[1]} in the decoder; in half precision, attention on a GPU is "
+            f"faster with multiples of 8, as with --hidden-size {better}"
         )
 
 

@@ -1,0 +1,36 @@
+"""An update of a search waits for a GPU once, with the numbers of both levels."""
+
+import pytest
+from fairseq.logging import metrics
+from running import SEARCH
+from stand_in import SearchOnDevice, Waits
+
+#: What an update waits for: `to_host` says why. fairseq itself waits several times.
+ALLOWED = ["processes.to_host"]
+STRATEGIES = ["darts", "sampling", "elimination"]
+FLAGS = [
+    *(*SEARCH, "--encoder-layers=1", "--decoder-layers=1", "--cell-layers=1"),
+    *("--drift-interval=50", "--drift-limit=1", "--log-interval=50", "--warmup-share=0"),
+    "--batch-size=12",  # some of the same length, others padded
+]
+
+
+def check(data, folder, *flags):
+    with metrics.aggregate("search", new_root=True), Waits() as waits:
+        search = SearchOnDevice(data, folder, *FLAGS, *flags)
+        search.update()  # reads where the search stands
+        for _ in range(2):
+            waits.places.clear()
+            search.update()
+            assert waits.places == ALLOWED
+    assert {inputs["source_padded"] for inputs in search.seen} == {True, False}
+
+
+@pytest.mark.parametrize("backprop", ["reconstruct", "checkpoint", "store"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_update_waits_for_the_device_once(data, tmp_path, strategy, backprop):
+    check(data, tmp_path, f"--search-strategy={strategy}", f"--backprop={backprop}")
+
+
+def test_an_update_in_half_precision_waits_once_for_all_its_batches(data, tmp_path):
+    check(data, tmp_path, "--fp16", "--fp16-no-flatten-grads", "--update-freq=2")
