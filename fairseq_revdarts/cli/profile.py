@@ -24,8 +24,8 @@ from ..models.revdarts_transformer.config import genotype_argument
 from ..profiling.compare import Row, compare
 from ..profiling.latency import describe as describe_latency
 from ..profiling.latency import measure_latency
-from ..profiling.measure import DTYPES, Workload
 from ..profiling.table import LEGEND, describe, largest
+from ..profiling.workload import DTYPES, Workload
 from ..search.config import STRATEGIES
 from ..search_space import CANDIDATES, POOLINGS
 from .estimate import add_estimate_flags, check_estimate, divide, estimate

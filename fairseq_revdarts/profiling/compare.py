@@ -1,24 +1,25 @@
 """Measures a network under each way of backpropagation, and what it is compared with."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
-from fairseq.models import FairseqEncoderDecoderModel
-
 from ..models.revdarts_transformer.config import BACKPROP_MODES
+from ..search.gradient_buffer import GradientBuffer
 from .measure import (
     Steps,
-    Workload,
     generation_speed,
     is_out_of_memory,
     measure_drift,
     measure_memory,
     measure_time,
 )
+from .resident import resident_peak
 from .schedule import ScheduledSteps
+from .workload import Workload
 
 #: The measurements of one network. Bytes of a step by its name, "theta" or "alpha"; seconds of each
-#: run under "theta_seconds", "alpha_seconds" and "pair_seconds".
+#: run under "theta_seconds", "alpha_seconds" and "pair_seconds"; bytes of a process, "resident".
 Row = Dict[str, Any]
 
 
@@ -86,6 +87,10 @@ def compare(
             report(f"{number} of {total}: {contestant.name}, {measured}")
             if row["failed"] is None:
                 _measure(row, contestant, steps, workload, run)
+    for row, contestant in zip(rows, contestants):
+        if row["failed"] is None and workload.device == "cpu":
+            report(f"{contestant.name}, memory that the system sees")
+            row["resident"] = resident_peak(workload, partial(_alone, workload, flags, contestant))
     return [_with_pairs(row) for row in rows]
 
 
@@ -93,25 +98,36 @@ def _build(workload: Workload, flags: Dict[str, Any], contestants: List[Contesta
     """The steps of each contestant; those of this package share one network."""
     model = workload.build(flags)
     parameters = sum(weight.numel() for weight in model.parameters())
-
-    def network(contestant: Contestant) -> FairseqEncoderDecoderModel:
-        if contestant.backprop is not None:
-            return model
-        return workload.build_transformer(parameters, flags["encoder_layers"])
+    gradients = None
+    if model.architecture is not None:
+        gradients = GradientBuffer(model.parameters())
 
     def steps(contestant: Contestant) -> Steps:
+        if contestant.backprop is None:
+            return Steps(workload, workload.build_transformer(parameters, flags["encoder_layers"]))
         if contestant.strategy is not None:
-            return ScheduledSteps(workload, model, contestant.strategy)
-        return Steps(workload, network(contestant), contestant.all_gradients)
+            return ScheduledSteps(workload, model, contestant.strategy, gradients)
+        return Steps(workload, model, contestant.all_gradients, gradients)
 
     return [steps(contestant) for contestant in contestants]
 
 
-def _measure(row: Row, contestant: Contestant, steps: Steps, workload: Workload, run: int) -> None:
-    """Add to `row`: run -1 measures memory, the others time."""
+def _alone(workload: Workload, flags: Dict[str, Any], contestant: Contestant) -> Steps:
+    """The steps of one contestant, ready to be taken."""
+    (steps,) = _build(workload, flags, [contestant])
+    _set_backprop(steps, contestant)
+    return steps
+
+
+def _set_backprop(steps: Steps, contestant: Contestant) -> None:
     if contestant.backprop is not None:
         for stack in steps.model.stacks():
             stack.backprop = contestant.backprop
+
+
+def _measure(row: Row, contestant: Contestant, steps: Steps, workload: Workload, run: int) -> None:
+    """Add to `row`: run -1 measures memory, the others time."""
+    _set_backprop(steps, contestant)
     try:
         if run < 0 and contestant == MODES[0]:
             row["drift"] = measure_drift(steps)

@@ -22,7 +22,8 @@ from ..genotype import Genotype
 from ..search.latency_table import MEASURES, SIZES, LatencyTable, Times
 from ..search.living import living_on
 from ..search_space import CANDIDATES, FIXED_LAST_OPERATION, searched_splits
-from .measure import Steps, Workload, measure_time, time_beam_search
+from .measure import Steps, measure_time, time_beam_search
+from .workload import Workload
 
 BEAM = 5
 #: A sentence is encoded so many times in a row, because once is too short to time.

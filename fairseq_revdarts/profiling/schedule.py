@@ -4,9 +4,11 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search.config import BilevelSearchConfig
+from ..search.gradient_buffer import GradientBuffer
 from ..search.strategies import BY_NAME
 from ..search.strategy import Active, Strategy
-from .measure import Steps, Workload
+from .measure import Steps
+from .workload import Workload
 
 #: A profile times a search of so many updates, with the schedule of a long one.
 MOMENTS = 20
@@ -41,10 +43,17 @@ class ScheduledSteps(Steps):
         workload: batch, precision and device
         model: the supernet
         strategy: the name of one
+        gradients: as in `Steps`
     """
 
-    def __init__(self, workload: Workload, model: RevDartsTransformerModel, strategy: str):
-        super().__init__(workload, model)
+    def __init__(
+        self,
+        workload: Workload,
+        model: RevDartsTransformerModel,
+        strategy: str,
+        gradients: GradientBuffer,
+    ):
+        super().__init__(workload, model, gradients=gradients)
         self._schedule = schedule_of(strategy, model, workload.seed)
         self._moment = next((m for m in self._schedule if m.alpha is not None), self._schedule[0])
 

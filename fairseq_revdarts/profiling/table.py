@@ -12,6 +12,7 @@ REFERENCE = "store"
 LEGEND = f"""\
 MB      peak of the activations in a step of theta or alpha, weights and gradients not counted
 later   theta's in a later micro-batch of an update (--update-freq), added to earlier gradients
+top MB  the same as the system sees it: the peak resident size of a process that takes the steps
 s       seconds of forward and backward, median [least-most] of the runs; pair: theta and alpha
 /{REFERENCE}  as a multiple of {REFERENCE}: memory of the step that needs most, and time"""
 
@@ -43,6 +44,7 @@ def table(rows: List[Row], memory: Optional[float]) -> str:
     """A line for each row, with its ratios to `REFERENCE`; arguments as in `describe`."""
     done = [row for row in rows if row["failed"] is None]
     steps = [step for step in ("theta", "alpha") if any(step in row for row in done)]
+    seen = any("resident" in row for row in done)
     time = "pair" if "alpha" in steps else "theta"
     reference = next((row for row in done if row["network"] == REFERENCE), None)
 
@@ -55,6 +57,7 @@ def table(rows: List[Row], memory: Optional[float]) -> str:
         return [
             row["network"],
             *(_megabytes(used) for used in peaks(row)),
+            *([_megabytes(row["resident"]) if row["resident"] else "-"] if seen else []),
             _ratio(activations, row, reference),
             _spread(row[f"{time}_seconds"]),
             _ratio(seconds, row, reference),
@@ -62,7 +65,7 @@ def table(rows: List[Row], memory: Optional[float]) -> str:
         ]
 
     columns = ["theta MB", "later", "alpha MB"][: len(steps) + 1] if steps else []
-    header = ["network", *columns, f"/{REFERENCE}"]
+    header = ["network", *columns, *(["top MB"] if seen else []), f"/{REFERENCE}"]
     header += [f"{time} s", f"/{REFERENCE}", *([f"fits {memory:g} GB"] if memory else [])]
     return _align([header, *map(cells, rows)])
 

@@ -13,7 +13,7 @@ from fairseq.tasks import TASK_REGISTRY, setup_task
 from fairseq.tasks.translation import TranslationTask
 
 from ..tasks.bilevel_search import BilevelSearchTask
-from .measure import DTYPES, joint_dictionary, random_batch
+from .workload import DTYPES, joint_dictionary, random_batch
 
 
 @dataclass(frozen=True)

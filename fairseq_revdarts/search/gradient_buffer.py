@@ -6,20 +6,21 @@ activations, and the process takes several times the memory of the tensors that 
 gradients in one place from the start, the activations have the rest to themselves.
 """
 
-from typing import List, Optional, Sequence
+from typing import Iterable, List, Optional
 
 from torch import Tensor, nn
 
 
 class GradientBuffer:
-    """Places for the gradients of some weights, one after the other in one tensor.
+    """Places for the gradients of weights, one after the other in one tensor.
 
     Args:
-        weights: of one device and one precision, where they stay
+        weights: of one device and one precision, where they stay; those that require no gradient
+            get no place
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter]):
-        self._weights = list(weights)
+    def __init__(self, weights: Iterable[nn.Parameter]):
+        self._weights = [weight for weight in weights if weight.requires_grad]
         self._buffer: Optional[Tensor] = None
         self._places: List[Tensor] = []
 

@@ -23,6 +23,7 @@ from ..search.bilevel import (
 from ..search.checkpoint import saves_after
 from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
 from ..search.cost import Budget, all_living
+from ..search.gradient_buffer import GradientBuffer
 from ..search.level_loss import LevelLoss, exact
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
@@ -53,6 +54,7 @@ class BilevelSearchTask(DividedTranslationTask):
         self._criterion: Optional[FairseqCriterion] = None
         self._adam: Optional[torch.optim.Adam] = None
         self._alpha_batches: Optional[AlphaBatches] = None
+        self._gradients: Optional[GradientBuffer] = None
         self._strategy: Optional[Strategy] = None
         self._budget: Optional[Budget] = None
         self._restart: Optional[Restart] = None
@@ -136,6 +138,7 @@ class BilevelSearchTask(DividedTranslationTask):
         self._choice_is_shown = False
         if self._adam is None:
             self._start(optimizer, update_num)
+        self._gradients.offer()
         monitor.begin_micro_batch(update, self._micro_batches(), self._scaler, criterion)
         with self._model.architecture.restricted_to(self._strategy.for_theta(update)):
             try:
@@ -145,9 +148,8 @@ class BilevelSearchTask(DividedTranslationTask):
             except RuntimeError:  # out of memory: fairseq may skip this update
                 monitor.forget_theta()
                 raise
-            monitor.add_theta(
-                LevelLoss(exact(loss.detach()), 0.0 if ignore_grad else sample_size), sample
-            )
+            tokens = 0.0 if ignore_grad else sample_size
+            monitor.add_theta(LevelLoss(exact(loss.detach()), tokens), sample)
         return loss, sample_size, logging_output
 
     def optimizer_step(
@@ -158,7 +160,7 @@ class BilevelSearchTask(DividedTranslationTask):
         self._monitor.check_drift(update)
         forget_idle_gradients(self._model, self._strategy.for_theta(update))
         super().optimizer_step(optimizer, model, update_num)
-        optimizer.zero_grad()  # frees theta's gradients before alpha's step
+        optimizer.zero_grad()
         theta_loss = self._monitor.take_theta()
         for_alpha = self._strategy.for_alpha(update)
         if for_alpha is not None:
@@ -223,6 +225,7 @@ class BilevelSearchTask(DividedTranslationTask):
             parse_betas(cfg.alpha_betas),
             decay if cfg.alpha_weight_decay is None else cfg.alpha_weight_decay,
         )
+        self._gradients = GradientBuffer(self._model.parameters())
         self._alpha_batches = AlphaBatches(self.alpha_iterator, architecture.data_position)
         self._monitor.resume()
         if is_master():

@@ -11,8 +11,8 @@ from running import run
 
 from fairseq_revdarts.cli import profile
 from fairseq_revdarts.profiling import compare, table
-from fairseq_revdarts.profiling.measure import Workload
 from fairseq_revdarts.profiling.schedule import MOMENTS, schedule_of
+from fairseq_revdarts.profiling.workload import Workload
 from fairseq_revdarts.search.config import BilevelSearchConfig
 from fairseq_revdarts.search.strategies import BY_NAME
 

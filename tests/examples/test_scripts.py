@@ -13,7 +13,8 @@ import torch
 from helpers import TYPICAL, build_model
 from running import CHECKOUT, run
 
-from fairseq_revdarts.profiling.measure import Steps, Workload
+from fairseq_revdarts.profiling.measure import Steps
+from fairseq_revdarts.profiling.workload import Workload
 
 EXAMPLES = CHECKOUT / "examples"
 
