@@ -6,7 +6,6 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 from torch import Tensor
 
-
 #: Masks of self-attention and of cross-attention, by precision.
 Masks = Dict[Tuple[str, torch.dtype], Tensor]
 
