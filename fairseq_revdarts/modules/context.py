@@ -1,10 +1,13 @@
 """The settings of candidate operations, and the inputs that they read in addition to H."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
+
+#: Masks of self-attention and of cross-attention, by precision.
+Masks = Dict[Tuple[str, torch.dtype], Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Context:
     encoder_padding_mask: Optional[Tensor] = None
     incremental_state: Optional[Dict[str, Any]] = None
     dropout_mask: Optional[Tensor] = None
-    attention_masks: Dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    attention_masks: Masks = field(default_factory=dict, repr=False, compare=False)
 
     def self_attention_mask(self, h: Tensor, causal: bool) -> Optional[Tensor]:
         """What attention over `h` (T, B, C) adds to its logits, in the precision of `h`.
@@ -60,21 +63,23 @@ class Context:
         """
         if self.padding_mask is None:
             return None
-        if "self" not in self.attention_masks:
+        key = ("self", h.dtype)
+        if key not in self.attention_masks:
             mask = _additive(self.padding_mask, h)
             if causal:
                 future = torch.full((len(h), len(h)), -torch.inf, dtype=h.dtype, device=h.device)
                 mask = mask + future.triu(1)
-            self.attention_masks["self"] = mask
-        return self.attention_masks["self"]
+            self.attention_masks[key] = mask
+        return self.attention_masks[key]
 
     def cross_attention_mask(self, h: Tensor) -> Optional[Tensor]:
         """As `self_attention_mask`, for attention over the encoder's output: (B, 1, 1, S)."""
         if self.encoder_padding_mask is None:
             return None
-        if "cross" not in self.attention_masks:
-            self.attention_masks["cross"] = _additive(self.encoder_padding_mask, h)
-        return self.attention_masks["cross"]
+        key = ("cross", h.dtype)
+        if key not in self.attention_masks:
+            self.attention_masks[key] = _additive(self.encoder_padding_mask, h)
+        return self.attention_masks[key]
 
 
 def _additive(padding_mask: Tensor, h: Tensor) -> Tensor:
