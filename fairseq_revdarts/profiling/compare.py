@@ -90,7 +90,9 @@ def compare(
     for row, contestant in zip(rows, contestants):
         if row["failed"] is None and workload.device == "cpu":
             report(f"{contestant.name}, memory that the system sees")
-            row["resident"] = resident_peak(workload, partial(_alone, workload, flags, contestant))
+            row["resident"] = resident_peak(
+                workload, partial(steps_alone, workload, flags, contestant)
+            )
     return [_with_pairs(row) for row in rows]
 
 
@@ -112,7 +114,7 @@ def _build(workload: Workload, flags: Dict[str, Any], contestants: List[Contesta
     return [steps(contestant) for contestant in contestants]
 
 
-def _alone(workload: Workload, flags: Dict[str, Any], contestant: Contestant) -> Steps:
+def steps_alone(workload: Workload, flags: Dict[str, Any], contestant: Contestant) -> Steps:
     """The steps of one contestant, ready to be taken."""
     (steps,) = _build(workload, flags, [contestant])
     _set_backprop(steps, contestant)
