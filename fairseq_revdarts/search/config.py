@@ -12,7 +12,7 @@ from omegaconf import II
 
 #: Two names of fairseq for the same backend.
 LEGACY_DDP = ("legacy_ddp", "no_c10d")
-STRATEGIES = ("darts", "sampling", "elimination")
+STRATEGIES = ("darts", "sampling", "elimination", "evolution")
 WHOLE_MODEL = "alpha's step needs the whole model, and the same one, in every process"
 #: Flags of fairseq that a search does not take: the value that each must have, and why.
 NOT_WITH_A_SEARCH: Dict[str, Tuple[Any, str]] = {
@@ -37,7 +37,8 @@ class BilevelSearchConfig(TranslationConfig):
         metadata={
             "help": "darts: train alpha, as in the paper; sampling (a baseline): train one random "
             "path in each update, and choose the best of many on the training pairs of alpha; "
-            "elimination: train random subsets, and eliminate candidates until each node has one"
+            "elimination: train random subsets, and eliminate candidates until each node has one; "
+            "evolution: train as sampling does, and breed paths in the end"
         },
     )
     alpha_split: float = field(
@@ -201,13 +202,18 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     parse_betas(cfg.alpha_betas)
     _check_cost(cfg)
+    if str(cfg.search_strategy) in ("elimination", "evolution") and cfg.max_update < 1:
+        raise ValueError(
+            f"--max-update {cfg.max_update}: --search-strategy {cfg.search_strategy} needs to know "
+            "how long the search is, at least 1"
+        )
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)
     if str(cfg.search_strategy) != "darts" and cfg.stop_when_stable:
         raise ValueError(
             f"--stop-when-stable {cfg.stop_when_stable}: not with --search-strategy "
-            f"{cfg.search_strategy}; sampling chooses its genotype at each checkpoint, and "
-            "elimination decides by its schedule, --elimination-share"
+            f"{cfg.search_strategy}; elimination decides by its schedule, --elimination-share, the "
+            "others when a checkpoint is written"
         )
     for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)
@@ -228,9 +234,9 @@ def _check_cost(cfg: BilevelSearchConfig) -> None:
                 )
         return
     what = f"--cost {cfg.cost}"
-    if str(cfg.search_strategy) == "sampling":
+    if str(cfg.search_strategy) in ("sampling", "evolution"):
         raise ValueError(
-            f"{what}: not with --search-strategy sampling, which draws its paths at random"
+            f"{what}: not with --search-strategy {cfg.search_strategy}, whose alpha is not trained"
         )
     if cfg.cost_limit is None:
         raise ValueError(f"{what}: --cost-limit is missing, the largest cost of the network")
@@ -247,11 +253,6 @@ def _check_cost(cfg: BilevelSearchConfig) -> None:
 
 
 def _check_elimination(cfg: BilevelSearchConfig) -> None:
-    if cfg.max_update < 1:
-        raise ValueError(
-            f"--max-update {cfg.max_update}: --search-strategy elimination needs to know how long "
-            "the search is, at least 1"
-        )
     if cfg.alpha_start:
         raise ValueError(
             f"--alpha-start {cfg.alpha_start}: not with --search-strategy elimination; use "

@@ -13,7 +13,7 @@ Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) re
 
 import math
 import random
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -69,8 +69,10 @@ class Sampling(Strategy):
         together: bool,
     ) -> None:
         """Let alpha mark the best of many paths."""
-        batches = first_batches(PATH_BATCHES)
-        mark_best_path(self.model, criterion, batches, self.cfg.seed, together)
+        seed, batches = self.cfg.seed, first_batches(PATH_BATCHES)
+        paths = [random_path(self.model, seed, f"candidate {number}") for number in range(PATHS)]
+        losses = measure_paths(self.model, criterion, batches, paths, together)
+        mark_best(self.model, dict(zip(paths, losses)))
 
     def alpha_defaults(self) -> Tuple[float, float]:
         """Not used."""
@@ -81,39 +83,48 @@ class Sampling(Strategy):
 
 
 @torch.no_grad()
-def mark_best_path(
+def measure_paths(
     model: RevDartsTransformerModel,
     criterion: FairseqCriterion,
     batches: List[Dict[str, Any]],
-    seed: int,
+    paths: Sequence[Genotype],
     together: bool,
-) -> None:
-    """Set alpha to 1 at the best of PATHS random paths, the first of equal ones, to 0 elsewhere.
+) -> List[float]:
+    """The loss of each path in nats per token, infinity if it is not finite.
 
     Args:
         model: the supernet, without distributed wrappers
         criterion: the loss
         batches: of alpha's share, to compare the paths on; the same in all processes
-        seed: of the paths
+        paths: what is compared
         together: whether all processes call this at once, and share the paths among them
     """
     batches = [to_device(batch, model) for batch in filter(None, batches)]
-    paths = [random_path(model, seed, f"candidate {number}") for number in range(PATHS)]
     rank, processes = rank_and_processes() if together else (0, 1)
-    losses = torch.zeros(PATHS, dtype=torch.float64, device=model.architecture.encoder.device)
+    device = model.architecture.encoder.device
+    losses = torch.zeros(len(paths), dtype=torch.float64, device=device)
+    tokens = sum(batch["ntokens"] for batch in batches)
     training = model.training
     model.eval()
-    for number in range(rank, PATHS, processes):
+    for number in range(rank, len(paths), processes):
         with model.architecture.restricted_to(living_on(paths[number])):
             for batch in batches:
-                losses[number] += criterion(model, batch)[0]
+                losses[number] += criterion(model, batch)[0] / tokens
     model.train(training)
     if together:
         add_over_processes(losses)
-    found = losses.where(losses.isfinite(), math.inf).tolist()
-    if math.isinf(min(found)):
-        return  # no path can be trusted: alpha stays as it is
-    best = paths[found.index(min(found))]
+    return losses.where(losses.isfinite(), math.inf).tolist()
+
+
+@torch.no_grad()
+def mark_best(model: RevDartsTransformerModel, losses: Mapping[Genotype, float]) -> None:
+    """Set alpha to 1 at the path of smallest loss, the first of equal ones, to 0 elsewhere.
+
+    If no loss is finite, no path can be trusted, and alpha stays as it is.
+    """
+    best = min(losses, key=losses.__getitem__)
+    if math.isinf(losses[best]):
+        return
     for side, alpha in zip(CANDIDATES, model.architecture.alphas()):
         alpha.zero_()
         for row, names in zip(alpha, getattr(best, side)):

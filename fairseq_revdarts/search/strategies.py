@@ -5,7 +5,10 @@ from typing import Dict, Type
 from .config import STRATEGIES
 from .darts import Darts
 from .elimination import Elimination
+from .evolution import Evolution
 from .sampling import Sampling
 from .strategy import Strategy
 
-BY_NAME: Dict[str, Type[Strategy]] = dict(zip(STRATEGIES, (Darts, Sampling, Elimination)))
+BY_NAME: Dict[str, Type[Strategy]] = dict(
+    zip(STRATEGIES, (Darts, Sampling, Elimination, Evolution))
+)

@@ -1,5 +1,6 @@
 """The sampling baseline: one random path an update, and the best of many at each checkpoint."""
 
+import math
 import random
 import re
 
@@ -16,7 +17,7 @@ from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriter
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.search import sampling
 from fairseq_revdarts.search.living import living_on
-from fairseq_revdarts.search.sampling import PATHS, mark_best_path, random_path
+from fairseq_revdarts.search.sampling import mark_best, measure_paths, random_path
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 SAMPLING = [*SEARCH, "--search-strategy=sampling"]
@@ -80,20 +81,28 @@ def test_within_a_path_the_supernet_is_the_derived_network():
     assert len(gradients(SUPERNET)[1]) > len(expected)
 
 
-def test_alpha_marks_the_best_path():
-    criterion = build(ReversibleSearchCriterion)
-    mark_best_path(SUPERNET, criterion, [sample(), {}], seed=5, together=True)
-    losses = {}
+def test_paths_have_the_losses_of_evaluation_per_token_and_the_best_is_marked():
+    criterion, paths = build(ReversibleSearchCriterion), [random_path(SUPERNET, 5, n) for n in "ab"]
+    losses = measure_paths(SUPERNET, criterion, [sample(), {}], paths, together=True)
     with torch.no_grad():
         SUPERNET.eval()
-        for number in range(PATHS):
-            path = random_path(SUPERNET, 5, f"candidate {number}")
+        for path, loss in zip(paths, losses):
             with SUPERNET.architecture.restricted_to(living_on(path)):
-                losses[path] = float(criterion(SUPERNET, sample())[0])
+                total, tokens, _ = criterion(SUPERNET, sample())
+            assert loss == pytest.approx(float(total) / tokens)
         SUPERNET.train()
-    assert SUPERNET.architecture.genotype() == min(losses, key=losses.get)
+    mark_best(SUPERNET, dict(zip(paths, losses)))
+    assert SUPERNET.architecture.genotype() == paths[losses.index(min(losses))]
     for alpha in SUPERNET.architecture.alphas():
         assert sorted(alpha.unique().tolist()) == [0, 1] and (alpha.sum(-1) == 1).all()
+
+
+def test_of_paths_that_cannot_be_trusted_none_is_marked():
+    one, other = (random_path(SUPERNET, 6, n) for n in "ab")
+    mark_best(SUPERNET, {one: 1.0, other: 1.0})
+    assert SUPERNET.architecture.genotype() == one
+    mark_best(SUPERNET, {other: math.inf})
+    assert SUPERNET.architecture.genotype() == one
 
 
 @pytest.mark.parametrize(
@@ -109,7 +118,8 @@ def test_alpha_marks_the_best_path():
 def test_the_best_path_is_marked_before_every_checkpoint(data, tmp_path, monkeypatch, flags):
     """Where all processes are: fairseq asks the first one alone for what it saves."""
     marked, saved = [], []
-    monkeypatch.setattr(sampling, "mark_best_path", lambda *arguments: marked.append(arguments[-1]))
+    monkeypatch.setattr(sampling, "measure_paths", lambda *all_: marked.append(all_[-1]) or [])
+    monkeypatch.setattr(sampling, "mark_best", lambda *arguments: None)
     save = Trainer.save_checkpoint
     monkeypatch.setattr(
         Trainer, "save_checkpoint", lambda *arguments: saved.append(save(*arguments))

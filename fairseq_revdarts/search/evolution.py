@@ -1,0 +1,104 @@
+"""Evolution of paths: `--search-strategy evolution`.
+
+As with `sampling`, each update trains theta on one random path (one candidate operation for each
+node), so that every candidate learns to work without the others. Before the last checkpoint, paths
+are bred: of all that have been measured on alpha's share, the best ones become parents of the next
+generation, and each child has another operation in one node. alpha marks the best path of all.
+
+Guo et al. (2020), "Single Path One-Shot Neural Architecture Search with Uniform Sampling", sections
+3.2 and 3.4, without crossover.
+"""
+
+import logging
+import random
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+from fairseq.criterions import FairseqCriterion
+
+from ..genotype import Genotype
+from ..search_space import searched_splits
+from .processes import is_master
+from .sampling import Sampling, mark_best, measure_paths, random_path
+
+logger = logging.getLogger(__name__)
+
+#: Random paths to begin with; then so many generations of children, each of one of the best paths.
+FIRST, GENERATIONS, CHILDREN, PARENTS = 100, 6, 50, 20
+#: Batches of alpha's share that paths are measured on.
+BATCHES = 6
+
+
+class Evolution(Sampling):
+    """One random path in each update of theta; in the end, the best path is bred."""
+
+    _update = 0
+
+    def after_update(self, update: int) -> None:
+        """Nothing is decided before a checkpoint."""
+        self._update = update
+
+    def before_checkpoint(
+        self,
+        criterion: FairseqCriterion,
+        first_batches: Callable[[int], List[Dict[str, Any]]],
+        together: bool,
+    ) -> None:
+        """Let alpha mark the best path: of an evolution in the end, of random ones before."""
+        if self._update < self.cfg.max_update:
+            super().before_checkpoint(criterion, first_batches, together)
+            return
+        batches = first_batches(BATCHES)
+
+        def measure(paths: Sequence[Genotype]) -> List[float]:
+            return measure_paths(self.model, criterion, batches, paths, together)
+
+        mark_best(self.model, self._evolve(measure))
+
+    def _evolve(
+        self, measure: Callable[[Sequence[Genotype]], List[float]]
+    ) -> Dict[Genotype, float]:
+        """All paths that were measured, with their losses."""
+        seed = self.cfg.seed
+        paths = [random_path(self.model, seed, f"candidate {number}") for number in range(FIRST)]
+        losses: Dict[Genotype, float] = {}
+        for generation in range(GENERATIONS + 1):
+            paths = [path for path in dict.fromkeys(paths) if path not in losses]
+            losses.update(zip(paths, measure(paths)))
+            parents = sorted(losses, key=losses.__getitem__)[:PARENTS]
+            if is_master():
+                logger.info(
+                    f"generation {generation} of {GENERATIONS}: {len(losses)} paths measured, the "
+                    f"best one has a loss of {losses[parents[0]]:.4f}"
+                )
+            generator = random.Random(f"{seed} generation {generation}")
+            candidates = self.model.architecture.candidates
+            paths = [
+                mutated(generator.choice(parents), generator, candidates) for _ in range(CHILDREN)
+            ]
+        return losses
+
+
+def mutated(
+    path: Genotype, generator: random.Random, candidates: Mapping[str, Sequence[str]]
+) -> Genotype:
+    """`path` with another candidate in one of its nodes; `path` itself if no node has another.
+
+    Args:
+        path: a genotype
+        generator: draws node and candidate
+        candidates: those that are searched, by side
+    """
+    nodes = [
+        (side, i, k)
+        for side, names in candidates.items()
+        for i, layer in enumerate(getattr(path, side))
+        for k in range(searched_splits(side, len(layer)))
+        if len(names) > 1
+    ]
+    if not nodes:
+        return path
+    side, i, k = generator.choice(nodes)
+    cell = [list(layer) for layer in getattr(path, side)]
+    cell[i][k] = generator.choice([name for name in candidates[side] if name != cell[i][k]])
+    return replace(path, **{side: tuple(map(tuple, cell))})
