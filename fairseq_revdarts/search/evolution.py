@@ -23,6 +23,8 @@ from .sampling import Sampling, mark_best, measure_paths, random_path
 
 logger = logging.getLogger(__name__)
 
+#: From paths to their losses.
+Measure = Callable[[Sequence[Genotype]], List[float]]
 #: Random paths to begin with; then so many generations of children, each of one of the best paths.
 FIRST, GENERATIONS, CHILDREN, PARENTS = 100, 6, 50, 20
 #: Batches of alpha's share that paths are measured on.
@@ -55,9 +57,7 @@ class Evolution(Sampling):
 
         mark_best(self.model, self._evolve(measure))
 
-    def _evolve(
-        self, measure: Callable[[Sequence[Genotype]], List[float]]
-    ) -> Dict[Genotype, float]:
+    def _evolve(self, measure: Measure) -> Dict[Genotype, float]:
         """All paths that were measured, with their losses."""
         seed = self.cfg.seed
         paths = [random_path(self.model, seed, f"candidate {number}") for number in range(FIRST)]

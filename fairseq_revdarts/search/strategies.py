@@ -9,6 +9,7 @@ from .evolution import Evolution
 from .sampling import Sampling
 from .strategy import Strategy
 
-BY_NAME: Dict[str, Type[Strategy]] = dict(
+CLASSES = (Darts, Sampling, Elimination, Evolution)
+BY_NAME: Dict[str, Type[Strategy]] = dict(zip(STRATEGIES, CLASSES))
     zip(STRATEGIES, (Darts, Sampling, Elimination, Evolution))
 )
