@@ -11,5 +11,3 @@ from .strategy import Strategy
 
 CLASSES = (Darts, Sampling, Elimination, Evolution)
 BY_NAME: Dict[str, Type[Strategy]] = dict(zip(STRATEGIES, CLASSES))
-    zip(STRATEGIES, (Darts, Sampling, Elimination, Evolution))
-)
