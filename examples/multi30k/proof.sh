@@ -4,13 +4,14 @@
 #   darts        each node's most probable operation, after the paper's search
 #   families     the best operation of each node's most probable family, after the same searches
 #   sampling     the best path of the sampling baseline
+#   evolution    the best path that was bred, of a supernet as deep as the networks
 #   transformer  that of fairseq
 #   pooled       only if KINDS names it: the networks of found, with nodes that read their inputs as they are
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
 # Each kind is trained at each learning rate, once; its other trainings take the best one. The end is a table,
 # also in summary.txt, and a picture of all networks. After an interruption, start it again: it continues where
 # it was. From the environment:
-#   SEARCHES ("1 2 3 4 5 6")            seeds of found: one search and one training for each
+#   SEARCHES ("1 2 3 4 5 6")            seeds of found and evolution: one search and one training for each
 #   SEEDS ("1 2 3")                     seeds of the others
 #   RATES ("1e-3 2e-3 4e-3 8e-3")       learning rates
 #   JOBS (1)                            searches or networks at a time; give each OMP_NUM_THREADS=1
@@ -25,11 +26,14 @@ search_flags="$common_flags --total-num-update $search_updates --warmup-updates 
 # The weight decay of long searches would hold alpha where it is.
 darts_flags="--search-strategy darts --backprop store --alpha-lr 0.1 --alpha-weight-decay 0
     --alpha-start $((search_updates / 2))"
-read -ra kinds <<<"${KINDS:-found darts families sampling transformer}"
+read -ra kinds <<<"${KINDS:-found evolution darts families sampling transformer}"
 read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 
 seeds_of() { # KIND
-    if [ "$1" = found ]; then echo "${SEARCHES:-1 2 3 4 5 6}"; else echo "${SEEDS:-1 2 3}"; fi
+    case $1 in
+    found | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
+    *) echo "${SEEDS:-1 2 3}" ;;
+    esac
 }
 
 search_for() { # KIND SEED
@@ -37,6 +41,7 @@ search_for() { # KIND SEED
     case $1 in
     found) flags="--search-strategy elimination" ;;
     darts) flags=$darts_flags ;;
+    evolution) flags+=" --encoder-layers 4 --decoder-layers 4" ;;
     esac
     time train "$1-search-$2" "$search_updates" $architecture $search_flags $flags --seed "$2" \
         --task bilevel_search --criterion reversible_search
