@@ -32,6 +32,5 @@ def no_steps():
     raise MemoryError
 
 
-def test_a_process_that_dies_gives_no_figure(capfd):
+def test_a_process_that_dies_gives_no_figure():
     assert resident_peak(WORKLOAD, no_steps) is None
-    assert "MemoryError" in capfd.readouterr().err
