@@ -59,7 +59,7 @@ def estimate(args: argparse.Namespace, flags: List[str]) -> str:
         ValueError: a flag that does not fit; names it, its value and what would be right
         SystemExit: fairseq's own parser does not take the flags
     """
-    with _quiet():
+    with quiet():
         training = read_training(flags, args.length, args.vocabulary)
         cost = cost_of(training)
         given = (args.flops or 0) * 1e12, "as given by --flops"
@@ -67,7 +67,7 @@ def estimate(args: argparse.Namespace, flags: List[str]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without hydra's warnings, and what a search logs while its schedule is played."""
     logging.disable(logging.INFO)
     try:

@@ -28,7 +28,7 @@ from ..profiling.table import LEGEND, describe, largest
 from ..profiling.workload import DTYPES, Workload
 from ..search.config import STRATEGIES
 from ..search_space import CANDIDATES, POOLINGS
-from .estimate import add_estimate_flags, check_estimate, divide, estimate
+from .estimate import add_estimate_flags, check_estimate, divide, estimate, quiet
 from .user_dir import add_user_dir
 
 SWEPT = {"layers": [2, 4, 8], "hidden_size": [120, 240, 480]}
@@ -259,7 +259,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
             if swept:
                 setattr(args, swept, value)
             size = f"{args.layers}+{args.layers} layers, d = {args.hidden_size}"
-            with progress_line(size) as report:
+            with progress_line(size) as report, quiet():
                 rows = profile(args, report)
             results.append({"settings": vars(args).copy(), "rows": rows})
             print(f"\n{size}, {args.tokens} tokens, {args.precision}, seed {args.seed}")

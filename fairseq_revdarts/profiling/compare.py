@@ -87,12 +87,9 @@ def compare(
             report(f"{number} of {total}: {contestant.name}, {measured}")
             if row["failed"] is None:
                 _measure(row, contestant, steps, workload, run)
-    for row, contestant in zip(rows, contestants):
-        if row["failed"] is None and workload.device == "cpu":
-            report(f"{contestant.name}, memory that the system sees")
-            row["resident"] = resident_peak(
-                workload, partial(steps_alone, workload, flags, contestant)
-            )
+            if row["failed"] is None and run < 0 and workload.device == "cpu":
+                build = partial(steps_alone, workload, flags, contestant)
+                row["resident"] = resident_peak(workload, build)
     return [_with_pairs(row) for row in rows]
 
 

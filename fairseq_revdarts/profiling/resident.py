@@ -17,8 +17,6 @@ from .measure import Steps
 from .workload import Workload
 
 STATUS, FORGET_PEAK = "/proc/self/status", "/proc/self/clear_refs"
-#: Pairs of steps: from the second on, the heap is as a search leaves it.
-PAIRS = 2
 
 
 def resident_peak(workload: Workload, build: Callable[[], Steps]) -> Optional[int]:
@@ -60,8 +58,7 @@ def _take_steps(
     before = _size("VmRSS")
     with open(FORGET_PEAK, "w") as file:
         file.write("5")
-    for _ in range(PAIRS):
-        _pair(steps)
+    _pair(steps)
     sender.send(max(0, _size("VmHWM") - before))
 
 
