@@ -1,5 +1,6 @@
 """Measures a network under each way of backpropagation, and what it is compared with."""
 
+import gc
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional
@@ -74,6 +75,7 @@ def compare(
             for mode in ("reconstruct", "store")
         ]
     rows: List[Row] = [{"network": contestant.name, "failed": None} for contestant in contestants]
+    gc.freeze()  # what is imported is not searched for garbage at every step
     report("building the networks")
     try:
         all_steps = _build(workload, flags, contestants)

@@ -4,6 +4,7 @@ Live bytes of tensors (live_memory.py) are what a step needs. A process takes mo
 memory goes back to the system only in part, and a heap has holes. What a user sees in top is this.
 """
 
+import gc
 import multiprocessing
 import re
 import sys
@@ -49,6 +50,7 @@ def resident_peak(workload: Workload, build: Callable[[], Steps]) -> Optional[in
 def _take_steps(
     workload: Workload, build: Callable[[], Steps], threads: int, sender: Connection
 ) -> None:
+    gc.freeze()  # as in `compare`
     torch.set_num_threads(threads)
     steps = build()
     whole, steps.batch = steps.batch, replace(workload, tokens=workload.length).batch()

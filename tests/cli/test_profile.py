@@ -29,6 +29,15 @@ SEARCH_ROWS = [
 ]
 
 
+RESIDENT = 12_300_000
+
+
+@pytest.fixture(autouse=True)
+def without_more_processes(monkeypatch):
+    """test_resident.py measures them."""
+    monkeypatch.setattr(compare, "resident_peak", lambda workload, build: RESIDENT)
+
+
 def results(tmp_path, *arguments):
     profile.main([*SMALL, *arguments, f"--json={tmp_path / 'profile.json'}"])
     content = json.loads((tmp_path / "profile.json").read_text())
@@ -52,6 +61,7 @@ def test_supernet(tmp_path, capsys):
     assert later[1] <= 1.05 * later[0]
     assert deep[2] > 2.5 * shallow[2]  # store: in proportion
     output = capsys.readouterr().out
+    assert "top MB" in output and output.count(" 12.3 ") == 2 * len(SEARCH_ROWS)
     assert "largest layers of those swept that fits 0.004 GB" in output
     drifts = re.findall("reconstruction drift: encoder (.*), decoder (.*)", output)
     assert drifts == [tuple(f"{one:.1e}" for one in r["rows"][0]["drift"]) for r in swept]
