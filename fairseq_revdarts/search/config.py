@@ -188,11 +188,6 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
             f"{cfg.data}: several data directories; bilevel_search divides the training pairs of "
             "one directory between theta and alpha"
         )
-    for flag, (usual, reason) in NOT_WITH_A_SEARCH.items():
-        value = getattr(cfg, flag)
-        if value != usual:
-            shown = _name(flag) if value is True else f"{_name(flag)} {value}"
-            raise ValueError(f"{shown}: not with bilevel_search; {reason}")
     if str(cfg.ddp_backend) in ("fully_sharded", "slowmo"):
         raise ValueError(
             f"--ddp-backend {cfg.ddp_backend}: a search takes legacy_ddp or c10d, because "
@@ -222,6 +217,15 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
     for flag in ("alpha_start", "stop_when_stable", "drift_interval"):
         if not getattr(cfg, flag) >= 0:
             raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
+
+
+def check_training(cfg: BilevelSearchConfig) -> None:
+    """Raise a ValueError for a flag of fairseq-train that a search does not take."""
+    for flag, (usual, reason) in NOT_WITH_A_SEARCH.items():
+        value = getattr(cfg, flag)
+        if value != usual:
+            shown = _name(flag) if value is True else f"{_name(flag)} {value}"
+            raise ValueError(f"{shown}: not with bilevel_search; {reason}")
 
 
 def _check_cost(cfg: BilevelSearchConfig) -> None:

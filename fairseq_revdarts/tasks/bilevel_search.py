@@ -21,7 +21,7 @@ from ..search.bilevel import (
     step_alpha,
 )
 from ..search.checkpoint import saves_after
-from ..search.config import BilevelSearchConfig, check_search_flags, parse_betas
+from ..search.config import BilevelSearchConfig, check_search_flags, check_training, parse_betas
 from ..search.cost import Budget, all_living
 from ..search.gradient_buffer import GradientBuffer
 from ..search.level_loss import LevelLoss, exact
@@ -89,6 +89,7 @@ class BilevelSearchTask(DividedTranslationTask):
                 )
             if getattr(model, "architecture", None) is None:
                 raise ValueError("--task bilevel_search needs --arch revdarts_transformer")
+            check_training(self.cfg)
             check_processes(self.cfg)
             check_idle_candidates(self.cfg, model)
             self._restart = Restart.of(self.cfg)
