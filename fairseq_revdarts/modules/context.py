@@ -57,9 +57,9 @@ class Context:
     def self_attention_mask(self, h: Tensor, causal: bool) -> Optional[Tensor]:
         """What attention over `h` (T, B, C) adds to its logits, in the precision of `h`.
 
-        0, or minus infinity where a position must not look: (B, 1, 1, T), or (B, 1, T, T) if it is
-        causal. None without padding, also if it is causal: attention that is told so needs no mask,
-        and has faster kernels on a GPU.
+        0, or the least number or minus infinity where a position must not look: (B, 1, 1, T), or
+        (B, 1, T, T) if it is causal. None without padding, also if it is causal: attention that is
+        told so needs no mask, and has faster kernels on a GPU.
         """
         if self.padding_mask is None:
             return None
@@ -85,7 +85,8 @@ class Context:
 def _additive(padding_mask: Tensor, h: Tensor) -> Tensor:
     """(B, 1, 1, T) from `padding_mask` (B, T), in the precision of `h`."""
     zeros = torch.zeros(padding_mask.shape, dtype=h.dtype, device=h.device)
-    return zeros.masked_fill_(padding_mask, -torch.inf)[:, None, None]
+    # Not minus infinity: where a position sees padding alone, torch 2.4 would give NaN.
+    return zeros.masked_fill_(padding_mask, torch.finfo(h.dtype).min)[:, None, None]
 
 
 def zero_padding(x: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
