@@ -124,3 +124,14 @@ in_checkout = pytest.mark.skipif(
 )
 
 TINY = "--arch revdarts_transformer_tiny --embed-dim 16 --hidden-size 48 --ffn-embed-dim 32"
+#: For the scripts of wmt14/ and iwslt14/: two updates of everything, on the CPU.
+SHORT_EXPERIMENT = {
+    "VOCABULARY": "150",
+    "SEARCH_UPDATES": "2",
+    "TRAIN_UPDATES": "2",
+    "SAVE_INTERVAL": "1",
+    "MAX_TOKENS": "400",
+    "GPUS": "1",
+    "ARCHITECTURE": TINY,
+    "FLAGS": "--cpu --update-freq 1 --num-workers 0 --disable-validation --log-interval 1",
+}

@@ -19,7 +19,7 @@ from fairseq.criterions import FairseqCriterion
 from ..genotype import Genotype
 from ..search_space import searched_splits
 from .processes import is_master
-from .sampling import Sampling, mark_best, measure_paths, random_path
+from .sampling import Sampling, mark_best, measure_paths
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,7 @@ class Evolution(Sampling):
 
     def _evolve(self, measure: Measure) -> Dict[Genotype, float]:
         """All paths that were measured, with their losses."""
-        seed = self.cfg.seed
-        paths = [random_path(self.model, seed, f"candidate {number}") for number in range(FIRST)]
+        paths, candidates = self._candidates(FIRST), self.model.architecture.candidates
         losses: Dict[Genotype, float] = {}
         for generation in range(GENERATIONS + 1):
             paths = [path for path in dict.fromkeys(paths) if path not in losses]
@@ -71,8 +70,7 @@ class Evolution(Sampling):
                     f"generation {generation} of {GENERATIONS}: {len(losses)} paths measured, the "
                     f"best one has a loss of {losses[parents[0]]:.4f}"
                 )
-            generator = random.Random(f"{seed} generation {generation}")
-            candidates = self.model.architecture.candidates
+            generator = random.Random(f"{self.cfg.seed} generation {generation}")
             paths = [
                 mutated(generator.choice(parents), generator, candidates) for _ in range(CHILDREN)
             ]

@@ -69,14 +69,18 @@ class Sampling(Strategy):
         together: bool,
     ) -> None:
         """Let alpha mark the best of many paths."""
-        seed, batches = self.cfg.seed, first_batches(PATH_BATCHES)
-        paths = [random_path(self.model, seed, f"candidate {number}") for number in range(PATHS)]
+        paths, batches = self._candidates(PATHS), first_batches(PATH_BATCHES)
         losses = measure_paths(self.model, criterion, batches, paths, together)
         mark_best(self.model, dict(zip(paths, losses)))
 
     def alpha_defaults(self) -> Tuple[float, float]:
         """Not used."""
         return OF_PAPER
+
+    def _candidates(self, count: int) -> List[Genotype]:
+        """Random paths to compare, always the same."""
+        names = (f"candidate {number}" for number in range(count))
+        return [random_path(self.model, self.cfg.seed, name) for name in names]
 
     def _path(self, name: object) -> Active:
         return living_on(random_path(self.model, self.cfg.seed, name))

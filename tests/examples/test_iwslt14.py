@@ -5,7 +5,7 @@ import re
 
 import pytest
 from archives import archive, segments
-from running import CHECKOUT, TINY, in_checkout, load, run
+from running import CHECKOUT, SHORT_EXPERIMENT, in_checkout, load, run
 
 from fairseq_revdarts.utils.parameters import count_parameters
 
@@ -59,16 +59,9 @@ def source(raw, tmp_path_factory):
 def script(name, work, *arguments, fails=False, **environment):
     environment = {
         "WORK": str(work),
-        "VOCABULARY": "150",
-        "SEARCH_UPDATES": "2",
-        "TRAIN_UPDATES": "2",
-        "SAVE_INTERVAL": "1",
-        "MAX_TOKENS": "400",
-        "GPUS": "1",
-        "ARCHITECTURE": TINY,
+        **SHORT_EXPERIMENT,
         "TRANSFORMER": "transformer_tiny",
         "LAYERS": "2",
-        "FLAGS": "--cpu --update-freq 1 --num-workers 0 --disable-validation --log-interval 1",
         **environment,
     }
     return run("bash", IWSLT14 / f"{name}.sh", *arguments, env=environment, fails=fails)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from archives import archive, segments
-from running import CHECKOUT, TINY, in_checkout, run
+from running import CHECKOUT, SHORT_EXPERIMENT, in_checkout, run
 
 WMT14 = CHECKOUT / "examples/wmt14"
 #: The text in the archives.
@@ -79,14 +79,7 @@ def archives(raw, tmp_path_factory):
 def script(name, pair, work, *arguments, fails=False, **environment):
     environment = {
         "WORK": str(work),
-        "VOCABULARY": "150",
-        "SEARCH_UPDATES": "2",
-        "TRAIN_UPDATES": "2",
-        "SAVE_INTERVAL": "1",
-        "MAX_TOKENS": "400",
-        "GPUS": "1",
-        "ARCHITECTURE": TINY,
-        "FLAGS": "--cpu --update-freq 1 --num-workers 0 --disable-validation --log-interval 1",
+        **SHORT_EXPERIMENT,
         **environment,
     }
     return run("bash", WMT14 / f"{name}.sh", pair, *arguments, env=environment, fails=fails)
