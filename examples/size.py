@@ -1,20 +1,28 @@
 """Print the flags of a network that has as many parameters as asked for.
 
-NETWORK is "transformer" for that of fairseq, or what --genotype takes. The hidden size of the
-network of a genotype comes as close as it can from below with embeddings as wide as --embed-dim;
-wider embeddings make up for the rest. The flags that share embeddings are those of fairseq-train.
+NETWORK is "transformer" for that of fairseq, "evolved_transformer", or what --genotype takes. The
+hidden size of the network of a genotype comes as close as it can from below with embeddings as wide
+as --embed-dim; wider embeddings make up for the rest. The Evolved Transformer has one width, a
+multiple of 16: the nearest is taken. The flags that share embeddings are those of fairseq-train.
 """
 
 import argparse
+import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple, Type
 
 import torch
 from fairseq.data import Dictionary
-from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.dataclass import FairseqDataclass
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
 from parameters import parameters_in
 
+from fairseq_revdarts.models.evolved_transformer.cells import WIDE_ATTENTION_HEADS
+from fairseq_revdarts.models.evolved_transformer.model import (
+    EvolvedTransformerConfig,
+    EvolvedTransformerModel,
+)
 from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
 from fairseq_revdarts.profiling.training import read_training
@@ -34,16 +42,30 @@ def count(genotype: str, dictionary: Dictionary, args: argparse.Namespace, width
         hidden_size=hidden_size,
         embed_dim=width,
         ffn_embed_dim=2 * hidden_size,
-        attention_heads=args.heads,
-        share_all_embeddings=args.share_all_embeddings,
-        share_decoder_input_output_embed=True,
-        max_source_positions=8,
-        max_target_positions=8,
+        **shared_settings(args),
     )
+    return count_in(RevDartsTransformerModel, config, dictionary)
+
+
+def shared_settings(args: argparse.Namespace) -> Dict[str, Any]:
+    """Settings of any network that is counted; positions have no parameters."""
+    return {
+        "attention_heads": args.heads,
+        "share_all_embeddings": args.share_all_embeddings,
+        "share_decoder_input_output_embed": True,
+        "max_source_positions": 8,
+        "max_target_positions": 8,
+    }
+
+
+def count_in(
+    model: Type[FairseqEncoderDecoderModel], config: FairseqDataclass, dictionary: Dictionary
+) -> int:
+    """Parameters of a model, without its weights in memory."""
     task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
     with torch.device("meta"):
-        model = RevDartsTransformerModel.build_model(config, task)
-    return sum(weight.numel() for weight in model.parameters())
+        built = model.build_model(config, task)
+    return sum(weight.numel() for weight in built.parameters())
 
 
 def genotype_flags(
@@ -65,6 +87,27 @@ def genotype_flags(
     yield f"--arch revdarts_transformer_tiny --genotype {genotype} --embed-dim {width}"
     yield f"--hidden-size {hidden_size} --ffn-embed-dim {2 * hidden_size} --attention-heads {heads}"
     yield f"--encoder-layers {layers} --decoder-layers {layers}"
+
+
+def evolved_flags(parameters: int, dictionary: Dictionary, args: argparse.Namespace) -> str:
+    """Flags of the Evolved Transformer: its authors' 3 and 4 cells stand for six layers."""
+    encoder_cells, decoder_cells = (max(1, round(args.layers * cells / 6)) for cells in (3, 4))
+
+    def distance(width: int) -> int:
+        config = EvolvedTransformerConfig(
+            encoder_layers=encoder_cells,
+            decoder_layers=decoder_cells,
+            hidden_size=width,
+            **shared_settings(args),
+        )
+        return abs(parameters - count_in(EvolvedTransformerModel, config, dictionary))
+
+    step = args.heads * WIDE_ATTENTION_HEADS // math.gcd(args.heads, WIDE_ATTENTION_HEADS)
+    return (
+        f"--arch evolved_transformer --hidden-size {min(range(step, 1025, step), key=distance)} "
+        f"--attention-heads {args.heads} "
+        f"--encoder-layers {encoder_cells} --decoder-layers {decoder_cells}"
+    )
 
 
 def number_of_parameters(text: str, args: argparse.Namespace) -> int:
@@ -104,6 +147,8 @@ def main() -> None:
         embedded = len(dictionary) * (1 if args.share_all_embeddings else 2)
         print("--arch transformer --encoder-normalize-before --decoder-normalize-before")
         print(transformer_flags(parameters, embedded, args.layers, args.heads))
+    elif args.network == "evolved_transformer":
+        print(evolved_flags(parameters, dictionary, args))
     else:
         print(*genotype_flags(args.network, parameters, dictionary, args))
 

@@ -25,7 +25,7 @@ benchmark() { # GENOTYPE SEED
     in_table append "$table" "$work" "$name" "$2"
 }
 
-stage binarise "sentencepiece and fairseq-preprocess" binarise
+prepare
 wanted=$(for genotype in ${GENOTYPES:-$(seq 48)}; do
     for seed in ${SEEDS:-1}; do echo "random:$genotype $seed"; done
 done)

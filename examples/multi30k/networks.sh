@@ -1,6 +1,11 @@
 # Source this after settings.sh: networks of as many parameters each, trained, translated and scored, several
 # at a time. The caller has set: parameters, train_updates, train_flags.
 
+prepare() {
+    stage raw "copy the raw text" copy_raw
+    stage binarise "split the text into pieces, binarise it" binarise
+}
+
 fit() { # RUN SEED GENOTYPE|transformer FLAGS...: train it with $parameters parameters
     local flags
     flags=$(python "$examples/size.py" "$3" "$parameters" --data "$work/data" --layers 4)
@@ -32,7 +37,7 @@ in_background() { # COMMAND NAME SEED ARGUMENTS...: as soon as fewer than $JOBS 
     (
         trap report_a_stop EXIT
         own_line=--own-line # each line that is complete gets its prefix
-        exec > >(sed -u "s/^/$2-$3: /") 2>&1
+        exec > >(sed -u "s|^|$2-$3: |") 2>&1
         "$@"
     ) &
     set +m

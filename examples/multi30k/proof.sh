@@ -6,6 +6,7 @@
 #   sampling     the best path of the sampling baseline
 #   evolution    the best path that was bred, of a supernet as deep as the networks
 #   transformer  that of fairseq
+#   evolved      only if KINDS names it: the Evolved Transformer, found by others
 #   pooled       only if KINDS names it: the networks of found, with nodes that read their inputs as they are
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
 # Each kind is trained at each learning rate, once; its other trainings take the best one. The end is a table,
@@ -56,6 +57,7 @@ searched() { # KIND SEED
 genotype_of() { # KIND SEED
     case $1 in
     transformer) echo transformer ;;
+    evolved) echo evolved_transformer ;;
     families) echo "$work/darts-search-$2/by_family.json" ;;
     pooled) echo "$work/found-search-$2/genotype.json" ;;
     *) echo "$work/$1-search-$2/genotype.json" ;;
@@ -68,11 +70,11 @@ train_at() { # KIND SEED RATE
     network "$1-$3" "$2" "$(genotype_of "$1" "$2")" --lr "$3" "${flags[@]}"
 }
 
-stage binarise "split the text into pieces, binarise it" binarise
+prepare
 for kind in "${kinds[@]}"; do
     for seed in $(seeds_of "$kind"); do
         case $kind in
-        transformer | pooled) ;;
+        transformer | evolved | pooled) ;;
         families) [[ " ${kinds[*]} " = *" darts "* ]] || in_background searched darts "$seed" ;;
         *) in_background searched "$kind" "$seed" ;;
         esac

@@ -6,4 +6,5 @@
 set -euo pipefail
 stages=8
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+stage raw "copy the raw text" copy_raw
 run_all_stages

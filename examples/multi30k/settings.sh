@@ -1,7 +1,8 @@
 # Source this, with the script's arguments: what the scripts of Multi30k share. They take
 #   --data DIR [--source en] [--target de]
 # DIR holds train, val and test_2016_flickr, each .LANGUAGE or .LANGUAGE.gz.
-# SEARCH_UPDATES, TRAIN_UPDATES and VOCABULARY change the size, WORK puts all files elsewhere.
+# SEARCH_UPDATES, TRAIN_UPDATES and VOCABULARY change the size, WORK puts all files elsewhere. A script for
+# several pairs has set targets, their target languages.
 
 usage="usage: bash examples/multi30k/$(basename "$0") --data DIR [--source en] [--target de]"
 data="" source_language=en target_language=de
@@ -29,7 +30,7 @@ copy_raw() { # from $data into $work/raw, under the names that the stages expect
     done
 }
 
-for language in "$source_language" "$target_language"; do
+for language in "$source_language" ${targets:-"$target_language"}; do
     for name in train val test_2016_flickr; do
         if [ ! -e "$data/$name.$language" ] && [ ! -e "$data/$name.$language.gz" ]; then
             echo "--data '$data': no $name.$language or $name.$language.gz there. The files are" \
@@ -51,5 +52,3 @@ train_flags="--encoder-layers 4 --decoder-layers 4 --max-tokens 2500 --lr 4e-3 -
     --clip-norm 1 --dropout 0.1"
 baseline_layers=4
 tokenizer=13a
-
-stage raw "copy the raw text" copy_raw

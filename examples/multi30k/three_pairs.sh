@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Is what was found on English-German ahead on other pairs, too? Networks of as many parameters each, trained
+# on English to German, French and Czech until fairseq's transformer stops getting better (12 epochs):
+#   transformer  that of fairseq
+#   found        by elimination on English-German: of four searches the one whose network has the least
+#                validation loss there, chosen before any network was trained here
+#   random       two random genotypes, the first of benchmark.csv
+#   evolved      the Evolved Transformer
+#   bash examples/multi30k/three_pairs.sh --data DIR
+# The end is a table, also in summary.txt, and a picture. After an interruption, start it again: it continues
+# where it was. From the environment:
+#   SEEDS ("1 2 3")        of each training; all networks are trained with the first before the second
+#   TARGETS ("de fr cs")   target languages
+#   KINDS                  some of those above
+#   FOUND                  another genotype than that of found
+#   JOBS (1)               networks at a time; give each OMP_NUM_THREADS=1
+# regime.sh and settings.sh list the rest.
+set -euo pipefail
+for option in "$@"; do
+    case $option in
+    --source | --target) echo "$option: the pairs are English to TARGETS, a variable" >&2 && exit 2 ;;
+    esac
+done
+targets=${TARGETS:-de fr cs}
+TRAIN_UPDATES=${TRAIN_UPDATES:-4600}
+WORK=${WORK:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/work/three-pairs}
+source "$(dirname "${BASH_SOURCE[0]}")/regime.sh"
+root=$work
+read -ra kinds <<<"${KINDS:-transformer found random1 random2 evolved}"
+# Each kind's best of 1, 2, 4 and 8e-3 on English-German, as proof.sh and benchmark.sh found it.
+rate=8e-3
+
+enter() { # TARGET
+    target_language=$1 work=$root/$source_language-$1
+}
+
+genotype_of() { # KIND
+    case $1 in
+    transformer) echo transformer ;;
+    evolved) echo evolved_transformer ;;
+    found) echo "${FOUND:-multi30k_en_de_elimination_3}" ;;
+    random*) echo "random:${1#random}" ;;
+    *) echo "KINDS: $1 is none of transformer, found, random1, random2, evolved" >&2 && exit 2 ;;
+    esac
+}
+
+train_one() { # KIND-TARGET SEED
+    enter "${1#*-}"
+    network "${1%-*}" "$2" "$(genotype_of "${1%-*}")" --lr "$rate"
+}
+
+for kind in "${kinds[@]}"; do genotype_of "$kind" >"/dev/null"; done
+for target in $targets; do
+    enter "$target"
+    prepare
+done
+for seed in ${SEEDS:-1 2 3}; do
+    for kind in "${kinds[@]}"; do
+        for target in $targets; do in_background train_one "$kind-$target" "$seed"; done
+    done
+done
+await_fewer_than 1
+printf '\n'
+python "$here/pairs.py" "$root" | tee "$root/summary.txt"
+revdarts-plot "$root/networks.csv"
+exit $failed
