@@ -14,7 +14,7 @@ import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 
@@ -61,10 +61,11 @@ def network(work: Path, run: str) -> Dict[str, Any]:
         "parameters": int(numbers(r"^parameters = ([\d,]+)", score)[-1]),
         "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1],
         "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
+        "chrf": numbers(r"^chrF2 = ([\d.]+)", score)[-1],
         "seconds": processor_seconds(log),
         "trained": statistics.median(numbers(r"\| train(?:_inner)? \| .*wps[ =]([\d.]+)", log)),
         "translated": numbers(r"([\d.]+) tokens/s", work / f"stages/{run}-translate.log")[-1],
-        "signature": re.search(r"signature: (\S+)", score.read_text(encoding="utf-8"))[1],
+        "signatures": re.findall(r"signature: (\S+)", score.read_text(encoding="utf-8")),
     }
 
 
@@ -148,6 +149,19 @@ def searches_table(work: Path) -> List[str]:
     return lines
 
 
+def write_networks(path: Path, networks: List[Dict[str, Any]], columns: Sequence[str]) -> None:
+    """A CSV file with a row for each network, which `revdarts-plot` draws."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(networks)
+
+
+def signatures_of(networks: List[Dict[str, Any]]) -> List[str]:
+    """sacrebleu's signatures of all scores, each once."""
+    return list(dict.fromkeys(name for each in networks for name in each["signatures"]))
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -167,13 +181,10 @@ def main() -> None:
         parser.error(f"{args.work}: no network scored there; proof.sh does it")
     best = {kind: at_best_rate(members) for kind, members in kinds.items()}
     networks = [each for members in best.values() for each in members]
-    with open(args.work / "networks.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(networks)
+    write_networks(args.work / "networks.csv", networks, COLUMNS)
     parts = (table(best), rates_table(kinds), searches_table(args.work))
     print("\n\n".join("\n".join(part) for part in parts))
-    print("\n" + "\n".join(sorted({each["signature"] for each in networks})))
+    print("\n" + "\n".join(signatures_of(networks)))
 
 
 if __name__ == "__main__":

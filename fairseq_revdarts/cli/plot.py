@@ -8,8 +8,8 @@ a checkpoint                       the cell of its network, or of its search so 
 several of these                   agreement.svg: what each chose in every node, and who agrees
 a FILE of revdarts-profile         activation memory against depth for each --backprop mode
     --sweep layers --json FILE
-a .csv file with the columns       validation loss and BLEU of every network, by kind
-    loss, bleu and perhaps kind
+a .csv file with the columns       validation loss and BLEU of every network, by kind and
+    loss, bleu, perhaps kind, pair language pair
 """
 
 import argparse

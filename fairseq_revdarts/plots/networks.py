@@ -1,4 +1,4 @@
-"""The picture of many trained networks: validation loss and BLEU of each, by kind of network."""
+"""The picture of many trained networks: loss and BLEU of each, by language pair and kind."""
 
 import csv
 import math
@@ -22,7 +22,7 @@ SPREAD = 0.5
 
 
 def read_networks(path: str) -> List[Dict[str, Any]]:
-    """The rows of a CSV file whose lines on top may begin with "#": kind, loss and bleu of each.
+    """The rows of a CSV file whose lines on top may begin with "#": pair, kind, loss, bleu of each.
 
     Raises:
         ValueError: the file cannot be read, has no network, or a row has no numbers; names the row
@@ -46,29 +46,42 @@ def _network(row: Dict[str, Any], where: str) -> Dict[str, Any]:
     if not numbers or not all(map(math.isfinite, numbers.values())):
         found = ", ".join(f"{name} is {row[name]!r}" for name in COLUMNS)
         raise ValueError(f"{where}: {found}; both must be finite numbers")
-    return {"kind": row.get("kind") or RANDOM, **numbers}
+    return {"pair": row.get("pair") or "", "kind": row.get("kind") or RANDOM, **numbers}
 
 
 def draw_networks(networks: Sequence[Dict[str, Any]]) -> Figure:
     """A row for each kind, the lowest mean loss on top; a dot for each network, a bar for the mean.
 
     Args:
-        networks: for each its kind, its validation loss in bits per token, and its bleu
+        networks: for each its kind, its validation loss in bits per token, and its bleu; those of
+            a language pair, if they name one, have their own panels
     """
-    kinds: Dict[str, List[Dict[str, Any]]] = {}
+    pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = {}
     for network in networks:
+        kinds = pairs.setdefault(network.get("pair", ""), {})
         kinds.setdefault(network["kind"], []).append(network)
-    kinds = dict(sorted(kinds.items(), key=lambda item: _mean(item[1], "loss")))
-    figure = Figure(figsize=(WIDTH, ROW_HEIGHT * len(kinds) + MARGIN), layout="constrained")
-    loss, bleu = figure.subplots(1, 2, sharey=True)
-    draw_strips(loss, kinds, "loss", "{:.3f}")
-    draw_strips(bleu, kinds, "bleu", "{:.2f}")
+    rows = [len(kinds) for kinds in pairs.values()]
+    size = (WIDTH, ROW_HEIGHT * sum(rows) + MARGIN * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(
+        len(rows), 2, sharey="row", squeeze=False, gridspec_kw={"height_ratios": rows}
+    )
+    for (loss, bleu), (pair, kinds) in zip(panels, pairs.items()):
+        ordered = sorted(kinds, key=lambda kind: _mean(kinds[kind], "loss"))
+        draw_panels(loss, bleu, {kind: kinds[kind] for kind in ordered})
+        loss.set_ylabel(pair, color=INK, fontsize=9)
     loss.set_xlabel("validation loss (bits per token): lower is better")
     bleu.set_xlabel("BLEU: higher is better")
+    return figure
+
+
+def draw_panels(loss: Axes, bleu: Axes, kinds: Dict[str, List[Dict[str, Any]]]) -> None:
+    """Both panels of one pair, with the kinds in their order from top to bottom."""
+    draw_strips(loss, kinds, "loss", "{:.3f}")
+    draw_strips(bleu, kinds, "bleu", "{:.2f}")
     names = [f"{kind} ({len(members)})" for kind, members in kinds.items()]
     loss.set_yticks(range(len(kinds)), names, color=INK, fontsize=8)
     loss.set_ylim(len(kinds) - 0.5, -0.5)
-    return figure
 
 
 def draw_strips(axes: Axes, kinds: Dict[str, List[Dict[str, Any]]], key: str, form: str) -> None:

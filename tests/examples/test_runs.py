@@ -1,6 +1,7 @@
 """The quick start and the scripts of Multi30k, run as they stand, with fewer updates."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -152,3 +153,28 @@ def test_multi30k_benchmark_adds_each_network_once(multi30k, tmp_path):
     assert table.read_text().splitlines() == lines
     output = run(*command, env={**environment, "LEARNING_RATE": "1e-3"}, fails=True)
     assert "its regime is another one" in output and table.read_text().splitlines() == lines
+
+
+@in_checkout
+def test_multi30k_three_pairs(multi30k, tmp_path):
+    for name in ("train", "val", "test_2016_flickr"):
+        shutil.copy(multi30k / f"{name}.de", multi30k / f"{name}.cs")
+    environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "JOBS": "2"}
+    environment.update(PARAMETERS="200000", TARGETS="de cs", KINDS="transformer found")
+    command = ["bash", CHECKOUT / "examples/multi30k/three_pairs.sh", "--data", multi30k]
+    output = run(*command, env=environment)
+    row = r"^\| (en-\w+) \| (\w+) \| 1 \| ([\d.]+) \| - \| ([+-][\d.]+) \| [\d.]+ \| [\d.]+ \|"
+    rows = {(pair, kind): numbers for pair, kind, *numbers in re.findall(row, output, re.MULTILINE)}
+    assert set(rows) == set(itertools.product(("en-de", "en-cs"), ("transformer", "found")))
+    for (pair, _), (bleu, lead) in rows.items():
+        assert float(lead) == pytest.approx(float(bleu) - float(rows[pair, "transformer"][0]))
+    assert "nrefs:1" in output
+    assert (tmp_path / "summary.txt").read_text() in output
+    with open(tmp_path / "networks.csv", newline="") as file:
+        networks = list(csv.DictReader(file))
+    assert {(each["pair"], each["kind"]) for each in networks} == set(rows)
+    assert all(float(each["chrf"]) >= 0 for each in networks)
+    assert (tmp_path / "networks.svg").exists()
+    unknown = run(*command, env={**environment, "KINDS": "foul"}, fails=True)
+    assert "foul is none of transformer, found" in unknown
+    assert "a variable" in run(*command, "--target", "fr", fails=True)

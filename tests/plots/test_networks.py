@@ -10,26 +10,39 @@ from fairseq_revdarts.plots.networks import RANDOM, draw_networks
 
 few = settings(deadline=None, max_examples=10)
 kinds = st.sampled_from([RANDOM, "transformer", "found by elimination", "families"])
+losses = st.floats(3, 4).map(lambda x: round(x, 3))
 networks = st.fixed_dictionaries(
-    {"kind": kinds, "loss": st.floats(3, 4).map(lambda x: round(x, 3)), "bleu": st.floats(0, 40)}
+    {"kind": kinds, "loss": losses, "bleu": st.floats(0, 40).map(lambda x: round(x, 2))},
+    optional={"pair": st.sampled_from(["en-de", "en-fr", "en-cs"])},
 )
 
 
 @few
 @given(st.lists(networks, min_size=1, max_size=40))
-def test_every_network_is_a_dot_in_the_row_of_its_kind(networks):
+def test_every_network_is_a_dot_in_the_panels_of_its_pair(networks):
     figure, renderer = drawn(draw_networks, networks)
     check_whole(figure, renderer)
+    by_pair = {}
+    for network in networks:
+        by_pair.setdefault(network.get("pair", ""), []).append(network)
+    assert len(figure.axes) == 2 * len(by_pair)
+    written = [text.get_text() for text in visible_texts(figure)]
+    for (pair, members), panels in zip(by_pair.items(), zip(*[iter(figure.axes)] * 2)):
+        assert panels[0].get_ylabel() == pair
+        check_panels(panels, members, written)
+
+
+def check_panels(panels, networks, written):
+    """Every network is a dot in the row of its kind; the lowest mean loss is on top."""
     by_kind = {}
     for network in networks:
         by_kind.setdefault(network["kind"], []).append(network)
     means = {kind: np.mean([n["loss"] for n in members]) for kind, members in by_kind.items()}
-    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    labels = [text.get_text() for text in panels[0].get_yticklabels()]
     order = [text.rsplit(" (", 1)[0] for text in labels]
     assert sorted(order) == sorted(by_kind)
     assert [means[kind] for kind in order] == sorted(means.values())
-    written = [text.get_text() for text in visible_texts(figure)]
-    for axes, key, form in zip(figure.axes, ("loss", "bleu"), (".3f", ".2f")):
+    for axes, key, form in zip(panels, ("loss", "bleu"), (".3f", ".2f")):
         rows = axes.findobj(PathCollection)
         for number, (kind, dots) in enumerate(zip(order, rows)):
             values, heights = dots.get_offsets().T
