@@ -6,6 +6,7 @@ Its tensors have no numbers. Whatever would make a process wait for a GPU is an 
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from fairseq import optim, options, tasks, utils
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -13,9 +14,28 @@ from running import PLUGIN
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
 META = torch.device("meta")
 ASKED = ("_local_scalar_dense", "equal", "is_nonzero", "item")
+
+
+def _checkpointing_works_on_meta():
+    try:
+        checkpoint(torch.relu, torch.ones(1, device=META), use_reentrant=False)
+    except AttributeError:  # torch 2.4
+        return False
+    return True
+
+
+_checkpoint = pytest.param(
+    "checkpoint",
+    marks=pytest.mark.skipif(
+        not _checkpointing_works_on_meta(), reason="this torch cannot checkpoint on meta"
+    ),
+)
+#: The modes of --backprop that this torch has on the meta device.
+BACKPROP_ON_META = ["reconstruct", _checkpoint, "store"]
 
 
 class Waits:

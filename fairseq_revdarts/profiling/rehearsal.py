@@ -54,7 +54,19 @@ class Rehearsal(LiveMemory):
 
 
 def rehearse(steps: Steps, step: Callable[[], None]) -> Counts:
-    """Count what one `step` of `steps` takes; its model and its batch are on the meta device."""
+    """Count what one `step` of `steps` takes; its model and its batch are on the meta device.
+
+    Raises:
+        ValueError: activations are checkpointed, which torch 2.4 cannot do on the meta device
+    """
     with Rehearsal(steps.existing()) as counted:
-        step()
+        try:
+            step()
+        except AttributeError as error:
+            if "attribute 'meta'" not in str(error):
+                raise
+            raise ValueError(
+                f"--backprop checkpoint or --checkpoint-activations: torch {torch.__version__} "
+                "cannot do this without computing; a later one is needed to estimate it"
+            ) from error
     return Counts(counted.peak(leave_out=gradients_of(steps.model)), counted.flops)

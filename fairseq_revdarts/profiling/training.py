@@ -73,7 +73,8 @@ class Training:
                 "without --genotype"
             )
         model.searching = self.searches
-        return model.to(DTYPES[self.precision]).train()
+        # fairseq 0.12.2 makes a tensor of the positions on the CPU in any case.
+        return model.to(self.device, DTYPES[self.precision]).train()
 
     def batch(self) -> Dict[str, Any]:
         """A batch of random sentences."""

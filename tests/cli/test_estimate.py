@@ -8,6 +8,7 @@ from helpers import TYPICAL, activation_peak_of, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import SEARCH
+from stand_in import BACKPROP_ON_META
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairseq_revdarts.cli import profile
@@ -62,16 +63,28 @@ def count(model):
 
 
 # With few tokens, the gradients that later batches add show.
-@pytest.mark.parametrize(("update_freq", "tokens"), [(1, 200), (2, 20)])
+batches = pytest.mark.parametrize(("update_freq", "tokens"), [(1, 200), (2, 20)])
+
+
+@batches
+@pytest.mark.parametrize("backprop", BACKPROP_ON_META)
+def test_memory_of_a_search_is_that_of_real_steps(backprop, update_freq, tokens):
+    check_memory(update_freq, tokens, *SEARCHES, f"--backprop={backprop}")
+
+
+@batches
 @pytest.mark.parametrize(
     "flags",
     [
-        *([*SEARCHES, f"--backprop={mode}"] for mode in ("reconstruct", "checkpoint", "store")),
         [*SUPERNET, f"--genotype={TYPICAL.to_json()}", "--encoder-layers=2", "--decoder-layers=2"],
         TRANSFORMER,
     ],
 )
-def test_memory_is_that_of_real_steps(flags, update_freq, tokens):
+def test_memory_of_a_training_is_that_of_real_steps(flags, update_freq, tokens):
+    check_memory(update_freq, tokens, *flags)
+
+
+def check_memory(update_freq, tokens, *flags):
     on_meta = training(*flags, f"--update-freq={update_freq}", f"--max-tokens={tokens}")
     cost, steps = estimate.cost_of(on_meta), real_steps(on_meta)
     assert cost.parameters == count(steps.model)

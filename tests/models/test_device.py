@@ -8,7 +8,7 @@ import torch
 from fairseq import utils
 from helpers import TYPICAL, build_evolved, build_model
 from losses import TYPES, build, sample
-from stand_in import META, Waits
+from stand_in import BACKPROP_ON_META, META, Waits
 
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 
@@ -21,7 +21,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*BACKPROP_ON_META, "evolved"])
 def test_a_step_of_training(network):
     model = NETWORKS[network]().to(META).train()
     batch = utils.apply_to_sample(lambda tensor: tensor.to(META), sample())

@@ -3,7 +3,7 @@
 import pytest
 from fairseq.logging import metrics
 from running import SEARCH
-from stand_in import SearchOnDevice, Waits
+from stand_in import BACKPROP_ON_META, SearchOnDevice, Waits
 
 #: What an update waits for: `to_host` says why. fairseq itself waits several times.
 ALLOWED = ["processes.to_host"]
@@ -26,7 +26,7 @@ def check(data, folder, *flags):
     assert {inputs["source_padded"] for inputs in search.seen} == {True, False}
 
 
-@pytest.mark.parametrize("backprop", ["reconstruct", "checkpoint", "store"])
+@pytest.mark.parametrize("backprop", BACKPROP_ON_META)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_update_waits_for_the_device_once(data, tmp_path, strategy, backprop):
     check(data, tmp_path, f"--search-strategy={strategy}", f"--backprop={backprop}")
