@@ -15,7 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_revdarts", "fairseq_revdarts.*"]),
-    package_data={"fairseq_revdarts": ["genotypes/*.json"]},
+    package_data={"fairseq_revdarts": ["genotypes/*"]},
     python_requires=">=3.8",
     install_requires=[
         "fairseq==0.12.2; python_version < '3.11'",

@@ -21,7 +21,7 @@ in_table() { # COMMAND ARGUMENTS... of benchmark.py
 
 benchmark() { # GENOTYPE SEED
     local name=${1/:/} # fairseq takes a path with a colon for several
-    network "$name" "$2" "$1" --lr "$rate"
+    network "$name" "$2" "sized $1" --lr "$rate"
     in_table append "$table" "$work" "$name" "$2"
 }
 

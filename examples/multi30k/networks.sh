@@ -1,19 +1,23 @@
-# Source this after settings.sh: networks of as many parameters each, trained, translated and scored, several
-# at a time. The caller has set: parameters, train_updates, train_flags.
+# Source this after settings.sh: networks that are trained, translated and scored, several at a time. The
+# caller has set: parameters (of each), train_updates, train_flags.
 
 prepare() {
     stage raw "copy the raw text" copy_raw
     stage binarise "split the text into pieces, binarise it" binarise
 }
 
-fit() { # RUN SEED GENOTYPE|transformer FLAGS...: train it with $parameters parameters
+sized() { # GENOTYPE|transformer|evolved_transformer: flags that give it $parameters parameters
+    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers 4
+}
+
+fit() { # RUN SEED COMMAND FLAGS...: train the network whose flags COMMAND prints
     local flags
-    flags=$(python "$examples/size.py" "$3" "$parameters" --data "$work/data" --layers 4)
+    flags=$($3)
     local TIMEFORMAT="processor seconds = %U" # on a busy machine the clock says little
     time train_network "$1" $flags --seed "$2" "${@:4}"
 }
 
-network() { # NAME SEED GENOTYPE|transformer FLAGS...: train, translate, score
+network() { # NAME SEED COMMAND FLAGS...: train, translate, score; COMMAND, such as "sized random:1", prints flags
     local run=$1-$2
     stage "$run" "train $run, $train_updates updates" fit "$run" "${@:2}"
     stage "$run-translate" "translate the test set with $run" generate "$run"

@@ -7,12 +7,15 @@
 #   evolution    the best path that was bred, of a supernet as deep as the networks
 #   transformer  that of fairseq
 #   evolved      only if KINDS names it: the Evolved Transformer, found by others
+#   weights      only if KINDS names it: the networks of found as small as they were in the search, which
+#                go on from the weights that they had there
+#   anew         only if KINDS names it: the same, from new weights
 #   pooled       only if KINDS names it: the networks of found, with nodes that read their inputs as they are
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
 # Each kind is trained at each learning rate, once; its other trainings take the best one. The end is a table,
 # also in summary.txt, and a picture of all networks. After an interruption, start it again: it continues where
 # it was. From the environment:
-#   SEARCHES ("1 2 3 4 5 6")            seeds of found and evolution: one search and one training for each
+#   SEARCHES ("1 2 3 4 5 6")            seeds of found, weights, anew, pooled and evolution: one search each
 #   SEEDS ("1 2 3")                     seeds of the others
 #   RATES ("1e-3 2e-3 4e-3 8e-3")       learning rates
 #   JOBS (1)                            searches or networks at a time; give each OMP_NUM_THREADS=1
@@ -32,7 +35,7 @@ read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 
 seeds_of() { # KIND
     case $1 in
-    found | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
+    found | weights | anew | pooled | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
     *) echo "${SEEDS:-1 2 3}" ;;
     esac
 }
@@ -46,7 +49,10 @@ search_for() { # KIND SEED
     esac
     time train "$1-search-$2" "$search_updates" $architecture $search_flags $flags --seed "$2" \
         --task bilevel_search --criterion reversible_search
-    revdarts-derive "$work/$1-search-$2" --by-family -o "$work/$1-search-$2/by_family.json"
+    case $1 in
+    found) revdarts-derive "$work/$1-search-$2" --weights "$work/$1-search-$2/weights.pt" ;;
+    darts) revdarts-derive "$work/$1-search-$2" --by-family -o "$work/$1-search-$2/by_family.json" ;;
+    esac
     revdarts-plot "$work/$1-search-$2"
 }
 
@@ -54,31 +60,43 @@ searched() { # KIND SEED
     stage "$1-search-$2" "search for $1, seed $2, $search_updates updates" search_for "$1" "$2"
 }
 
+search_of() { # KIND: whose search finds its networks
+    case $1 in
+    transformer | evolved) ;;
+    families) echo darts ;;
+    weights | anew | pooled) echo found ;;
+    *) echo "$1" ;;
+    esac
+}
+
 genotype_of() { # KIND SEED
     case $1 in
     transformer) echo transformer ;;
     evolved) echo evolved_transformer ;;
     families) echo "$work/darts-search-$2/by_family.json" ;;
-    pooled) echo "$work/found-search-$2/genotype.json" ;;
-    *) echo "$work/$1-search-$2/genotype.json" ;;
+    *) echo "$work/$(search_of "$1")-search-$2/genotype.json" ;;
+    esac
+}
+
+flags_of() { # KIND SEED
+    case $1 in
+    weights | anew) echo "$architecture --genotype $(genotype_of "$1" "$2")" ;;
+    *) sized "$(genotype_of "$1" "$2")" ;;
     esac
 }
 
 train_at() { # KIND SEED RATE
     local flags=()
-    [ "$1" != pooled ] || flags=(--node-input pooled)
-    network "$1-$3" "$2" "$(genotype_of "$1" "$2")" --lr "$3" "${flags[@]}"
+    case $1 in
+    pooled) flags=(--node-input pooled) ;;
+    weights) flags=(--finetune-from-model "$work/found-search-$2/weights.pt") ;;
+    esac
+    network "$1-$3" "$2" "flags_of $1 $2" --lr "$3" "${flags[@]}"
 }
 
 prepare
-for kind in "${kinds[@]}"; do
-    for seed in $(seeds_of "$kind"); do
-        case $kind in
-        transformer | evolved | pooled) ;;
-        families) [[ " ${kinds[*]} " = *" darts "* ]] || in_background searched darts "$seed" ;;
-        *) in_background searched "$kind" "$seed" ;;
-        esac
-    done
+for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | sort -u); do
+    for seed in $(seeds_of "$search"); do in_background searched "$search" "$seed"; done
 done
 await_fewer_than 1
 for kind in "${kinds[@]}"; do

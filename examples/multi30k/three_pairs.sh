@@ -46,7 +46,7 @@ genotype_of() { # KIND
 
 train_one() { # KIND-TARGET SEED
     enter "${1#*-}"
-    network "${1%-*}" "$2" "$(genotype_of "${1%-*}")" --lr "$rate"
+    network "${1%-*}" "$2" "sized $(genotype_of "${1%-*}")" --lr "$rate"
 }
 
 for kind in "${kinds[@]}"; do genotype_of "$kind" >"/dev/null"; done

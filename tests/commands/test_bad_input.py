@@ -12,7 +12,7 @@ from running import GENERATE, RETRAIN, SEARCH, in_process, load, train, train_in
 
 from fairseq_revdarts.cli.derive import main as derive
 
-SHIPPED = "--genotype=multi30k_en_de"
+SHIPPED = "--genotype=multi30k_en_de_elimination_1"
 
 
 # ------------------------------------------------------------------------------- checkpoints

@@ -74,15 +74,18 @@ def test_multi30k(multi30k, tmp_path):
 @in_checkout
 def test_multi30k_proof(multi30k, tmp_path):
     environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "SEARCHES": "1 2", "JOBS": "2"}
-    environment.update(PARAMETERS="200000", RATES="1e-3 4e-3", KINDS="found families transformer")
+    environment.update(PARAMETERS="200000", RATES="1e-3 4e-3", KINDS="weights families transformer")
     script = CHECKOUT / "examples/multi30k/proof.sh"
     output = run("bash", script, "--data", multi30k, env=environment)
     row = r"^\| (\w+) \| [12] \| [\d.]+ \| [\d.-]+ \| [\d., ]+ \| [\d.]+ \| ([\d,]+) \|"
     rows = re.findall(row, output, re.MULTILINE)
-    kinds = {"found", "families", "transformer"}
+    kinds = {"weights", "families", "transformer"}
     assert {name for name, _ in rows} == kinds
-    for _, parameters in rows:
-        assert abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
+    for name, parameters in rows:
+        near = abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
+        assert near or name == "weights"  # as large as in the search
+    for log in (tmp_path / "stages").glob("weights-*-[12].log"):
+        assert "loading pretrained model from" in log.read_text(), log
     for file in ("found-search-1/genotype.json", "networks.svg", "agreement.svg"):
         assert (tmp_path / file).exists(), file
     summary = (tmp_path / "summary.txt").read_text()
