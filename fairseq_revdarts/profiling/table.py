@@ -7,14 +7,30 @@ from .compare import Row
 
 MEGA, GIGA = 1e6, 1e9
 ADAM_MOMENTS = 2
+STEPS = ("theta", "alpha")
 #: The row with which the others are compared.
 REFERENCE = "store"
 LEGEND = f"""\
 MB      peak of the activations in a step of theta or alpha, weights and gradients not counted
 later   theta's in a later micro-batch of an update (--update-freq), added to earlier gradients
 top MB  the same as the system sees it: the peak resident size of a process that takes the steps
+GPU MB  what a GPU's allocator takes in a step, in addition to the weights, as nvidia-smi sees it
 s       seconds of forward and backward, median [least-most] of the runs; pair: theta and alpha
 /{REFERENCE}  as a multiple of {REFERENCE}: memory of the step that needs most, and time"""
+
+
+def reserved(row: Row) -> Optional[int]:
+    """Most bytes that the allocator of a GPU took in a step; None on a CPU."""
+    return max(
+        (row[step]["reserved"] for step in STEPS if "reserved" in row.get(step, ())), default=None
+    )
+
+
+#: Columns of what a device gives a process, where it is known.
+OF_THE_DEVICE: Dict[str, Callable[[Row], Optional[int]]] = {
+    "top MB": lambda row: row.get("resident"),
+    "GPU MB": reserved,
+}
 
 
 def describe(rows: List[Row], memory: Optional[float]) -> str:
@@ -43,8 +59,8 @@ def describe(rows: List[Row], memory: Optional[float]) -> str:
 def table(rows: List[Row], memory: Optional[float]) -> str:
     """A line for each row, with its ratios to `REFERENCE`; arguments as in `describe`."""
     done = [row for row in rows if row["failed"] is None]
-    steps = [step for step in ("theta", "alpha") if any(step in row for row in done)]
-    seen = any("resident" in row for row in done)
+    steps = [step for step in STEPS if any(step in row for row in done)]
+    seen = [(name, get) for name, get in OF_THE_DEVICE.items() if any(map(get, done))]
     time = "pair" if "alpha" in steps else "theta"
     reference = next((row for row in done if row["network"] == REFERENCE), None)
 
@@ -57,7 +73,7 @@ def table(rows: List[Row], memory: Optional[float]) -> str:
         return [
             row["network"],
             *(_megabytes(used) for used in peaks(row)),
-            *([_megabytes(row["resident"]) if row["resident"] else "-"] if seen else []),
+            *(_megabytes(get(row)) if get(row) else "-" for _, get in seen),
             _ratio(activations, row, reference),
             _spread(row[f"{time}_seconds"]),
             _ratio(seconds, row, reference),
@@ -65,7 +81,7 @@ def table(rows: List[Row], memory: Optional[float]) -> str:
         ]
 
     columns = ["theta MB", "later", "alpha MB"][: len(steps) + 1] if steps else []
-    header = ["network", *columns, *(["top MB"] if seen else []), f"/{REFERENCE}"]
+    header = ["network", *columns, *(name for name, _ in seen), f"/{REFERENCE}"]
     header += [f"{time} s", f"/{REFERENCE}", *([f"fits {memory:g} GB"] if memory else [])]
     return _align([header, *map(cells, rows)])
 

@@ -14,12 +14,7 @@ from torch import nn
 
 from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from ..search.bilevel import (
-    alpha_gradients,
-    alpha_optimizer,
-    find_non_finite,
-    step_alpha,
-)
+from ..search.bilevel import alpha_gradients, alpha_optimizer, find_non_finite, step_alpha
 from ..search.checkpoint import saves_after
 from ..search.config import BilevelSearchConfig, check_search_flags, check_training, parse_betas
 from ..search.cost import Budget, all_living
