@@ -171,6 +171,8 @@ def test_ctrl_c_leaves_one_line_and_the_whole_log(tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Tests that a shell runs in the background inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "stages/one.log"
     deadline = time.monotonic() + 60
