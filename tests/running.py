@@ -53,7 +53,10 @@ TRANSLATION = [
     "--label-smoothing=0.1",
 ]
 RETRAIN = [*NETWORK, *TRANSLATION]
-GENERATE = [f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"]
+GENERATE = [
+    *(f"--user-dir={PLUGIN}", "--required-batch-size-multiple=1", "--max-tokens=400", "--cpu"),
+    "--num-workers=0",  # a worker of a command within this process is waited for, 5 s
+]
 TEST_SENTENCES = 13
 
 
