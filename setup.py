@@ -27,7 +27,7 @@ setup(
     extras_require={
         "tests": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", *EXAMPLES),
-            "import-linter; python_version >= '3.10'",
+            "import-linter; python_version >= '3.11'",
         ],
         "plots": ["matplotlib>=3.6"],
         "examples": EXAMPLES,
