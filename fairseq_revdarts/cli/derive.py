@@ -6,17 +6,12 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
 from ..derivation import (
-    Row,
     derive_genotype,
-    entropy,
-    family_probabilities,
-    mask_excluded,
     most_probable,
     rows_by_node,
     softmax,
@@ -26,16 +21,12 @@ from ..search.checkpoint import SavedSearch, load_checkpoint, search_of
 from ..search.cost import against_limit, in_words, latency_costs
 from ..search.derived_weights import derived_checkpoint, derived_weights
 from ..search.latency_table import load_latency_table
-from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
+from ..search_space import CANDIDATES
 from ..utils.interruption import save
 from ..utils.parameters import count_parameters
+from .certainty import print_certainty
 from .user_dir import add_user_dir
 
-SHOWN = 3
-#: Share of the uniform entropy above which a search has hardly decided.
-UNDECIDED = 0.95
-#: Operations that compute a position of the decoder without the other target positions.
-NOT_MIXING = {CROSS_ATTENTION, "glu", "ffn", *PARAMETER_FREE}
 LAST_CHECKPOINT = "checkpoint_last.pt"
 
 
@@ -124,96 +115,6 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
     return replace(first, **means)
 
 
-def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
-    """A node's leading names with their probabilities; * marks the chosen one."""
-    living = [name for name, p in probabilities.items() if p > 0]
-    leading = sorted(living, key=probabilities.get, reverse=True)[:SHOWN]
-    if winner not in leading:
-        leading.append(winner)
-    cells = [
-        f"{name + ('*' if name == winner else ''):21}{probabilities[name]:.3f}" for name in leading
-    ]
-    return f"{node:13} " + "   ".join(cells)
-
-
-def report(search: SavedSearch, genotype: Genotype, args: argparse.Namespace) -> None:
-    """Print the probabilities of operations, and of their families if these were chosen first."""
-    chosen = operations_by_node(genotype)
-    for side, names in search.candidates.items():
-        if names != CANDIDATES[side]:
-            print(f"--{side}-candidates {','.join(names)}")
-    if args.by_family:
-        print(f"{'node':13} leading families and their probabilities (* chosen)")
-        for side in CANDIDATES:
-            table = mask_excluded(side, search.alphas[side], args.exclude)
-            for node, row in rows_by_node(side, table).items():
-                print(line(node, family(chosen[node]), family_probabilities(side, row)))
-        print()
-    print(
-        f"{'node':13} leading operations and their probabilities (* chosen); of a node with one "
-        "candidate left, the last two"
-    )
-    for side, names in CANDIDATES.items():
-        for node, row in last_probabilities(search, side).items():
-            print(line(node, chosen[node], dict(zip(names, row))))
-    print()
-    for side, share in shares_of_uniform(search).items():
-        print(f"{side}: {certainty(search, side, share)}")
-    for warning in warnings(search, genotype):
-        print(f"warning: {warning}")
-
-
-def last_probabilities(search: SavedSearch, side: str) -> Dict[str, Row]:
-    """Of each node, as long as two of its candidates competed."""
-    decided = rows_by_node(side, search.last_choices[side])
-    rows = rows_by_node(side, search.alphas[side])
-    return {node: decided[node] if any(decided[node]) else softmax(rows[node]) for node in rows}
-
-
-def certainty(search: SavedSearch, side: str, share: float) -> str:
-    """How sure the choices of one side are; `share` is its entropy as a share of uniform."""
-    candidates = len(search.candidates[side])
-    if candidates == 1:
-        return "one candidate in each node, because the search had no other"
-    if share > 0:
-        return (
-            f"entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of uniform; "
-            f"each of {candidates} candidates has {1 / candidates:.3f} if uniform"
-        )
-    led = mean(map(max, last_probabilities(search, side).values()))
-    return (
-        "one candidate is left in each node; against the last of the others it had a probability "
-        f"of {led:.2f} (mean), 0.50 is a tie"
-    )
-
-
-def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
-    """Each side's mean entropy over its nodes, as a share of that of equal probabilities."""
-    return {
-        side: mean(
-            entropy(softmax(row)) for row in rows_by_node(side, search.alphas[side]).values()
-        )
-        / math.log(max(len(names), 2))
-        for side, names in search.candidates.items()
-    }
-
-
-def warnings(search: SavedSearch, genotype: Genotype) -> Iterator[str]:
-    """What speaks against a genotype."""
-    for side, share in shares_of_uniform(search).items():
-        if share > UNDECIDED:
-            yield (
-                f"{side}: alpha's entropy is {100 * share:.1f} % of uniform: the search has hardly "
-                "decided, and its choices are close to chance; search longer, or raise --alpha-lr"
-            )
-    searched = {name for layer in genotype.decoder for name in layer}
-    if searched <= NOT_MIXING:
-        yield (
-            "decoder: no node mixes target positions: of the words written so far, each next word "
-            "can only depend on the last one; --by-family or another search may do better"
-        )
-
-
 def derive(search: SavedSearch, args: argparse.Namespace) -> List[Genotype]:
     """The genotypes that were asked for, the first choice first."""
     if args.top == 1:
@@ -281,7 +182,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
             save(derived_checkpoint(checkpoints[0], genotypes[0]), args.weights)
     except (ValueError, OSError) as error:
         sys.exit(f"revdarts-derive: error: {error}")
-    report(search, genotypes[0], args)
+    print_certainty(search, genotypes[0], args.exclude, args.by_family)
     for genotype, file, cost in zip(genotypes, files, costs):
         size = ", ".join(in_words(kind, value) for kind, value in cost.items())
         share = probability(search, genotype)

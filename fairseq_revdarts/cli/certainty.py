@@ -1,0 +1,126 @@
+"""How sure a search is of a genotype, in words: what `revdarts-derive` prints."""
+
+import math
+from statistics import mean
+from typing import Dict, Iterator, Mapping, Sequence
+
+from ..derivation import (
+    Row,
+    entropy,
+    family_probabilities,
+    mask_excluded,
+    rows_by_node,
+    softmax,
+)
+from ..genotype import Genotype, operations_by_node
+from ..search.checkpoint import SavedSearch
+from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
+
+SHOWN = 3
+#: Share of the uniform entropy above which a search has hardly decided.
+UNDECIDED = 0.95
+#: Operations that compute a position of the decoder without the other target positions.
+NOT_MIXING = {CROSS_ATTENTION, "glu", "ffn", *PARAMETER_FREE}
+
+
+def line(node: str, winner: str, probabilities: Mapping[str, float]) -> str:
+    """A node's leading names with their probabilities; * marks the chosen one."""
+    living = [name for name, p in probabilities.items() if p > 0]
+    leading = sorted(living, key=probabilities.get, reverse=True)[:SHOWN]
+    if winner not in leading:
+        leading.append(winner)
+    cells = [
+        f"{name + ('*' if name == winner else ''):21}{probabilities[name]:.3f}" for name in leading
+    ]
+    return f"{node:13} " + "   ".join(cells)
+
+
+def print_certainty(
+    search: SavedSearch, genotype: Genotype, exclude: Sequence[str], by_family: bool
+) -> None:
+    """Print the probabilities of operations, and of their families if these were chosen first.
+
+    Args:
+        search: what a checkpoint holds
+        genotype: what is derived from it
+        exclude: operations that were left out
+        by_family: whether a family was chosen before the operation
+    """
+    chosen = operations_by_node(genotype)
+    for side, names in search.candidates.items():
+        if names != CANDIDATES[side]:
+            print(f"--{side}-candidates {','.join(names)}")
+    if by_family:
+        print(f"{'node':13} leading families and their probabilities (* chosen)")
+        for side in CANDIDATES:
+            table = mask_excluded(side, search.alphas[side], exclude)
+            for node, row in rows_by_node(side, table).items():
+                print(line(node, family(chosen[node]), family_probabilities(side, row)))
+        print()
+    print(
+        f"{'node':13} leading operations and their probabilities (* chosen); of a node with one "
+        "candidate left, the last two"
+    )
+    for side, names in CANDIDATES.items():
+        for node, row in last_probabilities(search, side).items():
+            print(line(node, chosen[node], dict(zip(names, row))))
+    print()
+    for side, share in shares_of_uniform(search).items():
+        print(f"{side}: {certainty(search, side, share)}")
+    for warning in warnings(search, genotype):
+        print(f"warning: {warning}")
+
+
+def last_probabilities(search: SavedSearch, side: str) -> Dict[str, Row]:
+    """Of each node, as long as two of its candidates competed."""
+    decided = rows_by_node(side, search.last_choices[side])
+    rows = rows_by_node(side, search.alphas[side])
+    return {node: decided[node] if any(decided[node]) else softmax(rows[node]) for node in rows}
+
+
+def certainty(search: SavedSearch, side: str, share: float) -> str:
+    """How sure the choices of one side are; `share` is its entropy as a share of uniform."""
+    candidates = len(search.candidates[side])
+    if candidates == 1:
+        return "one candidate in each node, because the search had no other"
+    if share > 0:
+        return (
+            f"entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of uniform; "
+            f"each of {candidates} candidates has {1 / candidates:.3f} if uniform"
+        )
+    led = mean(map(max, last_probabilities(search, side).values()))
+    return (
+        "one candidate is left in each node; against the last of the others it had a probability "
+        f"of {led:.2f} (mean), 0.50 is a tie"
+    )
+
+
+def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
+    """Each side's mean entropy over its nodes, as a share of that of equal probabilities."""
+    return {
+        side: mean(
+            entropy(softmax(row)) for row in rows_by_node(side, search.alphas[side]).values()
+        )
+        / math.log(max(len(names), 2))
+        for side, names in search.candidates.items()
+    }
+
+
+def warnings(search: SavedSearch, genotype: Genotype) -> Iterator[str]:
+    """What speaks against a genotype."""
+    undecided = [
+        f"{100 * share:.1f} % of uniform in the {side}"
+        for side, share in shares_of_uniform(search).items()
+        if share > UNDECIDED
+    ]
+    if undecided:
+        yield (
+            f"alpha's entropy is {' and '.join(undecided)}: the search has hardly decided, and its "
+            "choices are close to chance; search longer, or raise --alpha-lr"
+        )
+    searched = {name for layer in genotype.decoder for name in layer}
+    if searched <= NOT_MIXING:
+        yield (
+            "decoder: no node mixes target positions: of the words written so far, each next word "
+            "can only depend on the last one; --by-family or another search may do better"
+        )
