@@ -209,7 +209,8 @@ def test_entropy_as_a_share_of_uniform(tmp_path_factory, seed, scale):
         assert float(nats) == pytest.approx(entropy, abs=6e-3)
         assert int(percent) == pytest.approx(share, abs=0.51)
         assert float(uniform) == pytest.approx(1 / candidates, abs=6e-4)
-        warned = re.search(rf"^warning: alpha's .* of uniform in the {side}\b", output, re.MULTILINE)
+        warning = rf"^warning: alpha's entropy .* of uniform in the {side}\b"
+        warned = re.search(warning, output, re.MULTILINE)
         assert bool(warned) == (share > 95) or abs(share - 95) < 1e-6
 
 
