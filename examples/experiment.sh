@@ -1,10 +1,11 @@
 # Source this: what the experiments on public corpora, wmt14/ and iwslt14/, share: several GPUs and
 # machines, an estimate before each run, the network to train. They take from the environment
 #   WORK                 folder of all files (work/ next to the scripts)
-#   GPUS NODES           GPUs of each machine (as many as there are), machines (1)
+#   GPUS NODES           GPUs of each machine (as many as torch sees there), machines (1)
 #   NODE_RANK MASTER     this machine's number from 0; address:port of machine 0
 #   MAX_TOKENS           tokens per GPU and batch; --update-freq keeps the effective batch
 #   SEARCH_UPDATES TRAIN_UPDATES SAVE_INTERVAL      updates; updates between checkpoints
+#   SEED                 of the search and of the training (1); a training with another one has its own folder
 #   NETWORK              what is trained: found, random:SEED, or a baseline
 #   GENOTYPE             of NETWORK=found, if it is not the one that derive.sh wrote
 #   ARCHITECTURE         flags of another size; FLAGS: further flags of fairseq-train, such as --fp16
@@ -28,10 +29,11 @@ source "$here/../environment.sh" examples
 source "$here/../stages.sh"
 
 folder=${network//:/-}
+[ "${SEED:-1}" = 1 ] || folder+=-seed-$SEED
 tokenizer=13a own_line=--own-line # stages take hours, and print other lines
 
 # fairseq's --update-freq makes up for GPUs that are fewer or smaller than the batch asks for.
-gpus=${GPUS:-$( (nvidia-smi -L 2>/dev/null || echo one) | wc -l)}
+gpus=${GPUS:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}
 processes=$((gpus * ${NODES:-1}))
 max_tokens=${MAX_TOKENS:-$max_tokens}
 update_freq=$(((batch + processes * max_tokens - 1) / (processes * max_tokens)))

@@ -13,6 +13,10 @@
 set -euo pipefail
 work_prefix=benchmark-
 source "$(dirname "${BASH_SOURCE[0]}")/regime.sh"
+if [ -n "${TABLE:-}" ] && [ -z "${WORK:-}" ]; then
+    echo "TABLE=$TABLE: name a WORK as well; networks of $work would be taken for those of that table" >&2
+    exit 2
+fi
 rate=${LEARNING_RATE:-8e-3}
 table=${TABLE:-$here/benchmark.csv}
 in_table() { # COMMAND ARGUMENTS... of benchmark.py

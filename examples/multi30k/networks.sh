@@ -24,11 +24,17 @@ network() { # NAME SEED COMMAND FLAGS...: train, translate, score; COMMAND, such
     stage "$run-score" "score $run" score "$run"
 }
 
+mkdir -p "$work"
+exec 9>"$work/lock" # until the last job has ended
+flock -n 9 || { echo "$work: another script is at work there" >&2 && exit 2; }
+
 stop_all() { # jobs in the background do not hear Ctrl-C
+    trap '' INT TERM HUP
     for job in $(jobs -p); do kill -- "-$job" || true; done
+    wait || true
     exit 130
 }
-trap stop_all INT TERM
+trap stop_all INT TERM HUP
 
 failed=0
 await_fewer_than() { # N networks at work
@@ -43,6 +49,6 @@ in_background() { # COMMAND NAME SEED ARGUMENTS...: as soon as fewer than $JOBS 
         own_line=--own-line # each line that is complete gets its prefix
         exec > >(sed -u "s|^|$2-$3: |") 2>&1
         "$@"
-    ) &
+    ) </dev/null &
     set +m
 }

@@ -50,7 +50,8 @@ search_for() { # KIND SEED
     time train "$1-search-$2" "$search_updates" $architecture $search_flags $flags --seed "$2" \
         --task bilevel_search --criterion reversible_search
     case $1 in
-    found) revdarts-derive "$work/$1-search-$2" --weights "$work/$1-search-$2/weights.pt" ;;
+    found) revdarts-derive "$work/$1-search-$2" -o "$work/$1-search-$2/genotype.json" \
+        --weights "$work/$1-search-$2/weights.pt" ;;
     darts) revdarts-derive "$work/$1-search-$2" --by-family -o "$work/$1-search-$2/by_family.json" ;;
     esac
     revdarts-plot "$work/$1-search-$2"
@@ -65,7 +66,9 @@ search_of() { # KIND: whose search finds its networks
     transformer | evolved) ;;
     families) echo darts ;;
     weights | anew | pooled) echo found ;;
-    *) echo "$1" ;;
+    found | darts | sampling | evolution) echo "$1" ;;
+    *) echo "KINDS: $1 is none of found, darts, families, sampling, evolution, transformer, evolved," \
+        "weights, anew, pooled" >&2 && exit 2 ;;
     esac
 }
 
@@ -94,18 +97,22 @@ train_at() { # KIND SEED RATE
     network "$1-$3" "$2" "flags_of $1 $2" --lr "$3" "${flags[@]}"
 }
 
+for kind in "${kinds[@]}"; do search_of "$kind" >/dev/null; done
 prepare
 for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | sort -u); do
     for seed in $(seeds_of "$search"); do in_background searched "$search" "$seed"; done
 done
 await_fewer_than 1
 for kind in "${kinds[@]}"; do
-    read -r first _ < <(seeds_of "$kind")
+    first=$(seeds_of "$kind" | tr ' ' '\n' | sort -n | head -n 1)
     for rate in "${rates[@]}"; do in_background train_at "$kind" "$first" "$rate"; done
 done
 await_fewer_than 1
 for kind in "${kinds[@]}"; do
-    best=$(python "$here/table.py" "$work" --best-rate "$kind" "${rates[@]}")
+    if ! best=$(python "$here/table.py" "$work" --best-rate "$kind" "${rates[@]}"); then
+        failed=1
+        continue
+    fi
     for seed in $(seeds_of "$kind"); do in_background train_at "$kind" "$seed" "$best"; done
 done
 await_fewer_than 1

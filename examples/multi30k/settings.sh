@@ -19,6 +19,10 @@ done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=${WORK:-$here/work/${work_prefix:-}$source_language-$target_language}
 
+case $work in
+*[[:space:]]*) echo "WORK '$work': a folder without spaces is needed" >&2 && exit 2 ;;
+esac
+
 copy_raw() { # from $data into $work/raw, under the names that the stages expect
     mkdir -p "$work/raw"
     local language name

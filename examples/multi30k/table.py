@@ -2,7 +2,7 @@
 
 Reads scores and logs in WORK/stages. A kind is shown at its best learning rate: that of the least
 validation loss with the first seed. Also writes WORK/networks.csv, one row for each network at that
-rate: kind, rate, genotype (as JSON; empty for fairseq's transformer), seed (of the training),
+rate: kind, rate, genotype (as JSON; empty without one), seed (of the training),
 parameters, loss (validation, in bits per token), bleu, and seconds (of the processor, for the
 training).
 """
@@ -70,7 +70,7 @@ def network(work: Path, run: str) -> Dict[str, Any]:
 
 
 def processor_seconds(log: Path) -> int:
-    """Of a search or a training, with all its interruptions."""
+    """Of a search or a training; of a part that was killed nothing is known."""
     return round(sum(numbers(r"^processor seconds = ([\d.]+)", log)))
 
 
@@ -175,7 +175,10 @@ def main() -> None:
         kinds[each["kind"]].append(each)
     if args.best_rate:
         kind, *rates = args.best_rate
-        print(next(rate for rate in rates if float(rate) == best_rate(kinds[kind])))
+        tried = [each for each in kinds[kind] if each["rate"] in map(float, rates)]
+        if not tried:
+            parser.error(f"{kind}: no network was scored at {', '.join(rates)}; see its logs")
+        print(next(rate for rate in rates if float(rate) == best_rate(tried)))
         return
     if not kinds:
         parser.error(f"{args.work}: no network scored there; proof.sh does it")

@@ -18,7 +18,7 @@ fit() {
     case $network in
     found) train_network "$folder" $architecture --genotype "$genotype" ;;
     random:*) train_network "$folder" $architecture --genotype "$network" ;;
-    transformer) baseline transformer transformer ;;
+    transformer) baseline "$folder" transformer ;;
     evolved_transformer)
         local name=evolved_transformer
         [ "$size" = base ] || name=evolved_transformer_big
