@@ -28,6 +28,7 @@ from ..profiling.table import LEGEND, describe, largest
 from ..profiling.workload import DTYPES, Workload
 from ..search.config import STRATEGIES
 from ..search_space import CANDIDATES, POOLINGS
+from ..utils.files import write_atomically
 from .estimate import add_estimate_flags, check_estimate, divide, estimate, quiet
 from .user_dir import add_user_dir
 
@@ -148,7 +149,7 @@ def _add_measurement_flags(group: argparse._ArgumentGroup) -> None:
         "--memory",
         type=float,
         metavar="GB",
-        help="memory of a device in GB: tell what fits, with weights, gradients, the moments of "
+        help="memory of a device in GB: say what fits, with weights, gradients, the moments of "
         "Adam, and activations (default: none, tell nothing)",
     )
     add(
@@ -264,15 +265,15 @@ def main(arguments: Optional[List[str]] = None) -> None:
             results.append({"settings": vars(args).copy(), "rows": rows})
             print(f"\n{size}, {args.tokens} tokens, {args.precision}, seed {args.seed}")
             print(describe(rows, args.memory), flush=True)
+        if args.json:
+            content = {"machine": describe_machine(args.device), "results": results}
+            write_atomically(args.json, json.dumps(content))
     except (ValueError, OSError) as error:
         # The model has a flag for each stack, this command one for both.
         message = str(error).replace("--encoder-layers", "--layers")
         sys.exit(f"revdarts-profile: error: {message}")
     if swept and args.memory:
         print(f"\n{largest(results, swept, args.memory)}")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": describe_machine(args.device), "results": results}, file)
 
 
 if __name__ == "__main__":

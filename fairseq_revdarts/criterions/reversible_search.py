@@ -35,8 +35,8 @@ class ReversibleSearchCriterion(LabelSmoothedCrossEntropyCriterion):
     What is logged as loss and alpha_loss includes the smoothing. nll_loss and ppl, alpha_nll_loss
     and alpha_ppl are without it.
 
-    In training, the output projection and the loss are computed chunk by chunk, and again in the
-    backward, so that the logits of one chunk are held at a time.
+    The output projection and the loss are computed chunk by chunk, and again in the backward, so
+    that the logits of one chunk are held at a time.
     """
 
     def forward(
@@ -44,7 +44,7 @@ class ReversibleSearchCriterion(LabelSmoothedCrossEntropyCriterion):
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
         """As in fairseq: the summed loss (a scalar), the sample size, and the numbers to log."""
         whole = sample["target"].numel() * len(self.task.target_dictionary) <= LOGITS_AT_ONCE
-        if whole or not (reduce and model.training) or self.report_accuracy:
+        if whole or not reduce or self.report_accuracy:
             return super().forward(model, sample, reduce)
         loss, nll_loss = self._loss_in_chunks(model, sample)
         sentences, tokens = sample["target"].size(0), sample["ntokens"]

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from ..derivation import Table, derive_genotype, rows_by_node
 from ..genotype import Genotype
 from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
-from .mixture import Living, Mixture, indices_of, softmax_over
+from .mixture import Living, Mixture, indices_of, softmax_over, without
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
-#: The begin of alpha's data.
+#: The beginning of alpha's data.
 FIRST_POSITION = (1, 0, 0)
 #: The state of a loss scaler that fairseq's checkpoints lack: they hold the scale alone.
 SCALER_STATE = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
@@ -51,8 +51,8 @@ class Architecture(nn.Module):
         self.pooling = pooling
         self.candidates = dict(candidates or CANDIDATES)
         splits = {"encoder": encoder_splits, "decoder": decoder_splits}
-        for side, candidates in CANDIDATES.items():
-            shape = (cell_layers, searched_splits(side, splits[side]), len(candidates))
+        for side, names in CANDIDATES.items():
+            shape = (cell_layers, searched_splits(side, splits[side]), len(names))
             alpha = nn.Parameter(torch.randn(shape) * INITIAL_STD, requires_grad=False)
             self.register_parameter(side, alpha)
             self.register_buffer(f"{side}_exp_avg", torch.zeros(shape))
@@ -144,6 +144,14 @@ class Architecture(nn.Module):
             self._living[side] = indices_of(getattr(self, f"{side}_living"))
         return self._living[side]
 
+    def searched(self) -> Dict[str, Living]:
+        """The candidates with which a search begins, by side."""
+        living = {}
+        for side, names in self.candidates.items():
+            layers, splits, _ = getattr(self, side).shape
+            living[side] = ((tuple(map(CANDIDATES[side].index, names)),) * splits,) * layers
+        return living
+
     def mean_living(self) -> float:
         """Mean number of living candidates per node."""
         sides = map(self.living, CANDIDATES)
@@ -162,7 +170,7 @@ class Architecture(nn.Module):
             last = self.probabilities(side)[layer, split].detach()
             getattr(self, f"{side}_last_choice")[layer, split] = last
         getattr(self, f"{side}_living")[layer, split, candidate] = False
-        self._living.clear()
+        self._living[side] = without(self.living(side), layer, split, candidate)
 
     def last_choices(self) -> Dict[str, Table]:
         """By side, the probabilities of each node's last two candidates; 0 while more live."""

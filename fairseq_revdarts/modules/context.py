@@ -6,8 +6,8 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 from torch import Tensor
 
-#: Masks of self-attention and of cross-attention, by precision.
-Masks = Dict[Tuple[str, torch.dtype], Tensor]
+#: Masks of self-attention (causal or not) and of cross-attention, by precision.
+Masks = Dict[Tuple[str, bool, torch.dtype], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Context:
         """
         if self.padding_mask is None:
             return None
-        key = ("self", h.dtype)
+        key = ("self", causal, h.dtype)
         if key not in self.attention_masks:
             mask = _additive(self.padding_mask, h)
             if causal:
@@ -76,7 +76,7 @@ class Context:
         """As `self_attention_mask`, for attention over the encoder's output: (B, 1, 1, S)."""
         if self.encoder_padding_mask is None:
             return None
-        key = ("cross", h.dtype)
+        key = ("cross", False, h.dtype)
         if key not in self.attention_masks:
             self.attention_masks[key] = _additive(self.encoder_padding_mask, h)
         return self.attention_masks[key]

@@ -93,3 +93,10 @@ def softmax_over(alpha: Tensor, living: Living) -> Tensor:
         for k, indices in enumerate(layer):
             idle[i, k, list(indices)] = False
     return alpha.masked_fill(idle.to(alpha.device, non_blocking=True), -torch.inf).softmax(dim=-1)
+
+
+def without(living: Living, layer: int, split: int, candidate: int) -> Living:
+    """`living` without one candidate of one node; all numbers from 0."""
+    cell = [list(row) for row in living]
+    cell[layer][split] = tuple(index for index in cell[layer][split] if index != candidate)
+    return tuple(map(tuple, cell))

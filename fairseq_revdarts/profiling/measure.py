@@ -96,7 +96,7 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
 
     "activations" is the peak of the first micro-batch of an update. "later_activations" is that of
     a later one, whose gradients are added to those there are; a step without gradients has none.
-    "reserved", on a GPU, is what its allocator takes in addition to the weights: more than lives.
+    "reserved", on a GPU, is what its allocator takes for the same: more than lives.
     """
     steps.clear()
     result = {
@@ -113,13 +113,14 @@ def measure_memory(steps: Steps, step: Callable[[], None]) -> Dict[str, int]:
 
 
 def _reserved_peak(steps: Steps, step: Callable[[], None]) -> int:
-    """Most bytes that a GPU's allocator has taken in `step`, gradients of the weights counted."""
+    """Most bytes that a GPU's allocator has taken in `step`, for what the step does not keep."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_reserved()
+    before, living = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
     step()
+    kept = torch.cuda.memory_allocated() - living  # gradients, unless a buffer holds them
     steps.clear()
-    return torch.cuda.max_memory_reserved() - before
+    return torch.cuda.max_memory_reserved() - before - kept
 
 
 def _activation_peak(steps: Steps, step: Callable[[], None]) -> int:
@@ -127,14 +128,12 @@ def _activation_peak(steps: Steps, step: Callable[[], None]) -> int:
 
     On a GPU, what the allocator holds; elsewhere, live bytes of tensors.
     """
-    device, before = steps.weights[0].device, gradients_of(steps.model)
+    device = steps.weights[0].device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)  # other networks too
         step()
-        held += sum(gradient.nbytes for gradient in gradients_of(steps.model))
-        held -= sum(gradient.nbytes for gradient in before)
-        return torch.cuda.max_memory_allocated(device) - held
+        # What is left: weights, gradients and other networks.
+        return torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
     with LiveMemory(steps.existing()) as memory:
         step()
     return memory.peak(leave_out=gradients_of(steps.model))

@@ -14,7 +14,7 @@ LEGEND = f"""\
 MB      peak of the activations in a step of theta or alpha, weights and gradients not counted
 later   theta's in a later micro-batch of an update (--update-freq), added to earlier gradients
 top MB  the same as the system sees it: the peak resident size of a process that takes the steps
-GPU MB  what a GPU's allocator takes in a step, in addition to the weights, as nvidia-smi sees it
+GPU MB  the same as nvidia-smi sees it: what the allocator of a GPU takes in a step
 s       seconds of forward and backward, median [least-most] of the runs; pair: theta and alpha
 /{REFERENCE}  as a multiple of {REFERENCE}: memory of the step that needs most, and time"""
 

@@ -265,7 +265,7 @@ def _check_elimination(cfg: BilevelSearchConfig) -> None:
     begin, _ = parse_elimination_share(cfg.elimination_share)
     if not 0 <= cfg.warmup_share <= begin:
         raise ValueError(
-            f"--warmup-share {cfg.warmup_share}: from 0 to the begin of --elimination-share, "
+            f"--warmup-share {cfg.warmup_share}: from 0 to the beginning of --elimination-share, "
             f"{begin}, is needed: nothing is eliminated before alpha moves"
         )
     if not 0 < cfg.active_share <= 1:

@@ -150,7 +150,7 @@ class Budget:
         if not self.allows(living):
             kind, least = self.costs.kind, self.costs.least(living)
             raise ValueError(
-                f"--cost-limit {self.limit:g}: the cheapest network that the search can find has "
+                f"--cost-limit {self.limit:g}: the cheapest network that the search can find costs "
                 f"{in_words(kind, least)}; a limit of at least that is needed, or smaller sizes"
             )
 
@@ -189,9 +189,9 @@ class Budget:
         ]
 
     @torch.no_grad()
-    def expected_of(self, architecture: Architecture) -> float:
-        """The expected cost of the supernet."""
-        return self.expected({side: architecture.probabilities(side) for side in CANDIDATES}).item()
+    def expected_of(self, architecture: Architecture) -> Tensor:
+        """The expected cost of the supernet, a scalar on its device."""
+        return self.expected({side: architecture.probabilities(side) for side in CANDIDATES})
 
     def report(self, genotype: Genotype) -> None:
         """Log what a network costs."""
@@ -209,12 +209,3 @@ def against_limit(kind: str, cost: float, limit: float) -> str:
     """A cost in words, compared with --cost-limit."""
     place = f"{100 * (cost / limit - 1):.3g} % above" if cost > limit else "within"
     return f"{in_words(kind, cost)}, {place} --cost-limit {rounded(kind, limit)}"
-
-
-def all_living(architecture: Architecture) -> Dict[str, Living]:
-    """The living candidates with which a search begins, by side; alpha may be on any device."""
-    living = {}
-    for side, names in architecture.candidates.items():
-        layers, splits, _ = getattr(architecture, side).shape
-        living[side] = ((tuple(map(CANDIDATES[side].index, names)),) * splits,) * layers
-    return living

@@ -3,11 +3,11 @@
 DARTS (Liu et al. 2019), as in Zhao et al. (2021).
 """
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 from fairseq.criterions import FairseqCriterion
 
-from .strategy import ALL_LIVING, OF_PAPER, Active, Strategy
+from .strategy import ALL_LIVING, Active, Strategy
 
 
 class Darts(Strategy):
@@ -35,7 +35,3 @@ class Darts(Strategy):
         together: bool,
     ) -> None:
         """alpha is the choice."""
-
-    def alpha_defaults(self) -> Tuple[float, float]:
-        """Those of the paper."""
-        return OF_PAPER

@@ -17,10 +17,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from fairseq.criterions import FairseqCriterion
 
 from ..derivation import Table, rows_by_node, softmax
-from ..modules.mixture import Living
+from ..modules.mixture import Living, without
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
-from .living import without
 from .processes import is_master
 from .strategy import ALL_LIVING, Active, Strategy
 
@@ -95,8 +94,9 @@ class Elimination(Strategy):
         """Whether a network within the budget is left without this candidate."""
         if self.budget is None:
             return True
+        side, *node = place
         living = {side: self.model.architecture.living(side) for side in CANDIDATES}
-        return self.budget.allows(without(living, *place))
+        return self.budget.allows({**living, side: without(living[side], *node)})
 
     def living_after(self, update: int, candidates: int) -> int:
         """How many of a node's candidates live after an update."""

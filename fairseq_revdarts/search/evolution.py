@@ -19,7 +19,7 @@ from fairseq.criterions import FairseqCriterion
 from ..genotype import Genotype
 from ..search_space import searched_splits
 from .processes import is_master
-from .sampling import Sampling, mark_best, measure_paths
+from .sampling import PATHS, Sampling, mark_best, measure_paths
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,11 @@ class Evolution(Sampling):
         """Let alpha mark the best path: of an evolution in the end, of random ones before."""
         if self._update < self.cfg.max_update:
             super().before_checkpoint(criterion, first_batches, together)
+            if is_master():
+                logger.info(
+                    f"alpha shows the best of {PATHS} random paths; paths are bred after update "
+                    f"{self.cfg.max_update}, --max-update"
+                )
             return
         batches = first_batches(BATCHES)
 

@@ -24,13 +24,13 @@ class GradientBuffer:
         self._buffer: Optional[Tensor] = None
         self._places: List[Tensor] = []
 
-    def offer(self) -> None:
+    def offer(self) -> bool:
         """Before the first backward of an update, give each weight its place, filled with zeros.
 
-        Later in the update, when there are gradients, nothing happens.
+        Later in the update, when there are gradients, nothing happens. Returns whether it begins.
         """
         if any(weight.grad is not None for weight in self._weights):
-            return
+            return False
         if self._buffer is None:
             sizes = [weight.numel() for weight in self._weights]
             self._buffer = self._weights[0].new_zeros(sum(sizes))
@@ -39,3 +39,4 @@ class GradientBuffer:
         self._buffer.zero_()
         for weight, place in zip(self._weights, self._places):
             weight.grad = place
+        return True

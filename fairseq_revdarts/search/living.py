@@ -18,15 +18,6 @@ def living_on(path: Genotype) -> Dict[str, Living]:
     return {side: tuple(layer(side, names) for names in getattr(path, side)) for side in CANDIDATES}
 
 
-def without(
-    living: Dict[str, Living], side: str, layer: int, split: int, candidate: int
-) -> Dict[str, Living]:
-    """`living` without one candidate of one node; all numbers from 0."""
-    cell = [list(row) for row in living[side]]
-    cell[layer][split] = tuple(index for index in cell[layer][split] if index != candidate)
-    return {**living, side: tuple(map(tuple, cell))}
-
-
 def forget_idle_gradients(model: RevDartsTransformerModel, active: Dict[str, Living]) -> None:
     """Leave the weights of idle candidates without a gradient: theta's optimizer skips them.
 

@@ -68,28 +68,30 @@ class SearchMonitor:
         self._log = SearchLog(path, update_num)
 
     def begin_micro_batch(
-        self, update: int, update_freq: int, scaler: Any, criterion: FairseqCriterion
+        self, update: int, begins: bool, scaler: Any, criterion: FairseqCriterion
     ) -> None:
         """Before a micro-batch of theta: measure the drift in its backward pass, if it is time.
 
-        If fairseq has seen all micro-batches of the update and yet made no step, the gradients were
-        not finite. In fp16 fairseq continues with the next batches; otherwise it looks for the
-        cause before it stops.
+        If an update begins, and fairseq has made no step with the micro-batches before, their
+        gradients were not finite. In fp16 fairseq continues with the next batches, until the scale
+        of the loss is at its minimum; otherwise it looks for the cause before it stops.
 
         Args:
             update: number of the update, from 1
-            update_freq: micro-batches per update
+            begins: whether this is the first micro-batch of an update
             scaler: of the loss, or None
             criterion: the loss
 
         Raises:
-            FloatingPointError: theta's gradients were not finite and there is no scaler
+            FloatingPointError: theta's gradients were not finite, and fairseq is about to stop
         """
-        if self._theta and len(self._theta) % update_freq == 0:
+        if self._theta and begins:
             self._find_non_finite_loss(update, criterion)
             message = f"update {update}: theta's gradients are not finite"
             if scaler is None:
                 raise FloatingPointError(message)
+            if scaler._last_overflow_iter == scaler._iter:  # fairseq counts on if it goes on
+                raise FloatingPointError(f"{message}, with the loss scale at --min-loss-scale")
             logger.warning(f"{message}; fairseq skips it, and lowers the loss scale")
             self.forget_theta()
         for stack in self._model.stacks():

@@ -21,7 +21,8 @@ def check_processes(cfg: BilevelSearchConfig) -> None:
 
     Raises:
         ValueError: this is one of several processes that fairseq does not know of, so that each
-            would search alone, or fairseq has no --ddp-backend such as this on the CPU
+            would search alone, or --ddp-backend does not run on the CPU, or it looks for unused
+            parameters
     """
     if distributed_utils.get_data_parallel_world_size() == 1:
         launched = {name: int(os.environ.get(name) or 1) for name in LAUNCHERS}
@@ -37,26 +38,31 @@ def check_processes(cfg: BilevelSearchConfig) -> None:
             f"--ddp-backend {cfg.ddp_backend}: fairseq runs it on GPUs only; several processes on "
             "the CPU need --ddp-backend legacy_ddp"
         )
+    elif str(cfg.ddp_backend) not in LEGACY_DDP and cfg.find_unused_parameters:
+        # The criterion computes the logits in chunks, when the forward that c10d watches is over.
+        raise ValueError(
+            f"--find-unused-parameters: not with bilevel_search and --ddp-backend "
+            f"{cfg.ddp_backend}, which would take the output projection for unused; candidates "
+            "may be idle with --backprop reconstruct, or with --ddp-backend legacy_ddp"
+        )
 
 
 def check_idle_candidates(cfg: BilevelSearchConfig, model: RevDartsTransformerModel) -> None:
     """Refuse what --ddp-backend c10d cannot do if candidates are idle in an update.
 
     With reconstruction all weights of a node are inputs of one function, and idle ones get no
-    gradient from it. In plain autograd they are unused, which c10d has to be told.
+    gradient from it. In plain autograd they are unused, for which c10d would wait.
 
     Raises:
-        ValueError: --backprop is not reconstruct, and the backend is not told of unused weights
+        ValueError: --backprop is not reconstruct, and the backend waits for unused weights
     """
     reconstructs = all(stack.backprop == "reconstruct" for stack in model.stacks())
-    told = str(cfg.ddp_backend) in LEGACY_DDP or cfg.find_unused_parameters
-    if cfg.distributed_world_size > 1 and not (
-        str(cfg.search_strategy) == "darts" or reconstructs or told
-    ):
+    bears_idle = reconstructs or str(cfg.ddp_backend) in LEGACY_DDP
+    if cfg.distributed_world_size > 1 and str(cfg.search_strategy) != "darts" and not bears_idle:
         raise ValueError(
             f"--ddp-backend {cfg.ddp_backend} with --search-strategy {cfg.search_strategy}: an "
-            "update leaves candidates without gradients; use --backprop reconstruct, "
-            "--ddp-backend legacy_ddp or --find-unused-parameters"
+            "update leaves candidates without gradients; use --backprop reconstruct or "
+            "--ddp-backend legacy_ddp"
         )
 
 

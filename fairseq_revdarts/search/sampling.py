@@ -13,7 +13,7 @@ Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) re
 
 import math
 import random
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -24,7 +24,7 @@ from ..search_space import CANDIDATES
 from .bilevel import to_device
 from .living import living_on
 from .processes import add_over_processes, rank_and_processes
-from .strategy import OF_PAPER, Active, Strategy
+from .strategy import Active, Strategy
 
 PATHS = 50
 PATH_BATCHES = 4
@@ -72,10 +72,6 @@ class Sampling(Strategy):
         paths, batches = self._candidates(PATHS), first_batches(PATH_BATCHES)
         losses = measure_paths(self.model, criterion, batches, paths, together)
         mark_best(self.model, dict(zip(paths, losses)))
-
-    def alpha_defaults(self) -> Tuple[float, float]:
-        """Not used."""
-        return OF_PAPER
 
     def _candidates(self, count: int) -> List[Genotype]:
         """Random paths to compare, always the same."""

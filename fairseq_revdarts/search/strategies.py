@@ -2,12 +2,16 @@
 
 from typing import Dict, Type
 
-from .config import STRATEGIES
 from .darts import Darts
 from .elimination import Elimination
 from .evolution import Evolution
 from .sampling import Sampling
 from .strategy import Strategy
 
-CLASSES = (Darts, Sampling, Elimination, Evolution)
-BY_NAME: Dict[str, Type[Strategy]] = dict(zip(STRATEGIES, CLASSES))
+#: config.py lists the names for the flag.
+BY_NAME: Dict[str, Type[Strategy]] = {
+    "darts": Darts,
+    "sampling": Sampling,
+    "elimination": Elimination,
+    "evolution": Evolution,
+}

@@ -1,7 +1,7 @@
 """The question that every search strategy answers: which candidates live in an update.
 
-Darts (darts.py), uniform sampling (sampling.py) and elimination (elimination.py) are the answers.
-The task asks them, and knows none of them by name.
+Darts (darts.py), uniform sampling (sampling.py), elimination (elimination.py) and evolution
+(evolution.py) are the answers. The task asks them, and knows none of them by name.
 """
 
 from abc import ABC, abstractmethod
@@ -73,6 +73,6 @@ class Strategy(ABC):
                 cannot communicate
         """
 
-    @abstractmethod
     def alpha_defaults(self) -> Tuple[float, float]:
         """Learning rate and weight decay of alpha, if no flag gives them."""
+        return OF_PAPER

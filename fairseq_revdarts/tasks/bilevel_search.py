@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-from contextlib import suppress
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -17,7 +16,7 @@ from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search.bilevel import alpha_gradients, alpha_optimizer, find_non_finite, step_alpha
 from ..search.checkpoint import saves_after
 from ..search.config import BilevelSearchConfig, check_search_flags, check_training, parse_betas
-from ..search.cost import Budget, all_living
+from ..search.cost import Budget
 from ..search.gradient_buffer import GradientBuffer
 from ..search.level_loss import LevelLoss, exact
 from ..search.living import forget_idle_gradients
@@ -92,7 +91,7 @@ class BilevelSearchTask(DividedTranslationTask):
             self._budget = Budget.of(self.cfg, cfg, model)
             if self._budget is not None:
                 goes_on = before is not None and not self._restart.resets_optimizer
-                living = before.living() if goes_on else all_living(model.architecture)
+                living = before.living() if goes_on else model.architecture.searched()
                 self._budget.check_possible(living)
             prepare_for_interruption()
             model.searching = True
@@ -134,8 +133,8 @@ class BilevelSearchTask(DividedTranslationTask):
         self._choice_is_shown = False
         if self._adam is None:
             self._start(optimizer, update_num)
-        self._gradients.offer()
-        monitor.begin_micro_batch(update, self._micro_batches(), self._scaler, criterion)
+        begins = self._gradients.offer()
+        monitor.begin_micro_batch(update, begins, self._scaler, criterion)
         with self._model.architecture.restricted_to(self._strategy.for_theta(update)):
             try:
                 loss, sample_size, logging_output = super().train_step(
@@ -156,7 +155,6 @@ class BilevelSearchTask(DividedTranslationTask):
         self._monitor.check_drift(update)
         forget_idle_gradients(self._model, self._strategy.for_theta(update))
         super().optimizer_step(optimizer, model, update_num)
-        optimizer.zero_grad()
         theta_loss = self._monitor.take_theta()
         for_alpha = self._strategy.for_alpha(update)
         if for_alpha is not None:
@@ -254,9 +252,12 @@ class BilevelSearchTask(DividedTranslationTask):
                 # Not a FloatingPointError: fairseq would look for its cause in theta's batches.
                 raise RuntimeError(f"update {update}: {error}") from error
             logger.warning(f"update {update}: {error}; alpha skips it, and lowers the loss scale")
-            with suppress(OverflowError):  # theta's update is done, and stays
+            try:
                 scaler.check_overflow(math.inf)
-            return theta_loss, None
+            except OverflowError:  # theta's update is done, and stays
+                return theta_loss, None
+            except FloatingPointError as least:  # --min-loss-scale
+                raise RuntimeError(f"update {update}: {error}. {least}") from least
         architecture.count_stable(before)
         return theta_loss, alpha_loss
 

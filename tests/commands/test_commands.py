@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from fairseq_revdarts.models.revdarts_transformer.config import (
     RevDartsTransformerConfig,
     chosen_genotype,
 )
+from fairseq_revdarts.search.processes import check_processes
 from fairseq_revdarts.search_space import CANDIDATES
 
 
@@ -231,7 +233,17 @@ def test_a_backend_that_fairseq_does_not_run_on_the_cpu_is_refused(data, tmp_pat
         train_in_process(data, tmp_path, *SEARCH, updates=1)
 
 
-UNUSED = "use --backprop reconstruct, --ddp-backend legacy_ddp or --find-unused-parameters"
+def test_a_backend_that_looks_for_unused_weights_is_refused(monkeypatch):
+    """It would look when a part of the loss is still to come."""
+    monkeypatch.setattr(distributed_utils, "get_data_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    flags = {"cpu": False, "find_unused_parameters": True}
+    check_processes(SimpleNamespace(ddp_backend="legacy_ddp", **flags))
+    with pytest.raises(ValueError, match="--find-unused-parameters: not with bilevel_search"):
+        check_processes(SimpleNamespace(ddp_backend="pytorch_ddp", **flags))
+
+
+UNUSED = "use --backprop reconstruct or --ddp-backend legacy_ddp"
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,6 @@ def test_two_processes_eliminate_the_same_candidates(data, tmp_path):
         train_together(data, folder, *flags, f"--ddp-backend={folder.name}")
     one, other = map(recorded, folders)
     assert one == other
-    unused = ["--backprop=store", "--ddp-backend=pytorch_ddp", "--find-unused-parameters"]
-    train_together(data, tmp_path / "store", *flags, *unused)
-    recorded(tmp_path / "store")
     for side in ("encoder", "decoder"):
         assert (model(folders[0])[f"architecture.{side}_living"].sum(-1) == 1).all()
 

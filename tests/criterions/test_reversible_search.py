@@ -72,12 +72,16 @@ def test_chunks_hold_a_part_of_the_logits(monkeypatch):
     assert peak(40 * 5000) < 0.5 * peak(399 * 5000)
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("tokens", [1, 4, 16, 34])
-def test_no_chunk_is_larger_than_allowed(monkeypatch, tokens):
+def test_no_chunk_is_larger_than_allowed(monkeypatch, tokens, training):
     monkeypatch.setattr(reversible_search, "LOGITS_AT_ONCE", tokens * TYPES + TYPES - 1)
-    model, sizes = build_model(TYPES).train(), []
+    model, sizes = build_model(TYPES).train(training), []
     model.decoder.output_projection.register_forward_hook(
         lambda _, inputs, logits: sizes.append(logits.numel())
     )
-    build(ReversibleSearchCriterion)(model, sample())[0].backward()
+    with torch.set_grad_enabled(training):
+        loss = build(ReversibleSearchCriterion)(model, sample())[0]
+    if training:
+        loss.backward()
     assert max(sizes) == tokens * TYPES

@@ -150,6 +150,14 @@ def test_a_call_builds_a_mask_once_and_none_without_padding(side, left, monkeypa
     assert all(causal == (side == "decoder" and not left) for _, causal in masks)
 
 
+def test_a_call_has_a_mask_with_and_one_without_causality():
+    context = Context(torch.tensor([[True, False, False]]))
+    h = torch.zeros(3, 1, 4)
+    causal, not_causal = (context.self_attention_mask(h, causal) for causal in (True, False))
+    assert causal.shape == (1, 1, 3, 3) and not_causal.shape == (1, 1, 1, 3)
+    assert context.self_attention_mask(h, True) is causal
+
+
 @pytest.mark.parametrize("name", ["dynamic_conv_3", "dynamic_conv_15"])
 @pytest.mark.parametrize("side", CANDIDATES)
 def test_long_sentences_take_the_same_dynamic_convolution(side, name):

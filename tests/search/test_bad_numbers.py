@@ -114,6 +114,30 @@ def test_an_overflow_of_theta_in_fp16_stops_neither(data, tmp_path, monkeypatch,
     assert checkpoint["model"]["architecture.encoder_step"] == 3
 
 
+def test_an_overflow_is_noticed_before_a_group_of_another_size(data, tmp_path, monkeypatch, caplog):
+    """11 pairs in 6 batches: fairseq skips an update of four, and goes on with one of two."""
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    poison(monkeypatch, "theta", 4, math.inf)
+    flags = ["--train-subset=valid", "--batch-size=2", "--update-freq=4", "--max-epoch=1"]
+    flags += ["--alpha-start=9", "--log-interval=1"]
+    train_in_process(data, tmp_path, *SEARCH, *FP16, *flags, updates=9)
+    assert caplog.text.count("update 1: theta's gradients are not finite; fairseq skips it") == 1
+    assert [entry["update"] for entry in valid_json(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize("level", ["theta", "alpha"])
+def test_a_loss_scale_at_its_minimum_ends_the_search(data, tmp_path, monkeypatch, level):
+    if level == "theta":
+        poison(monkeypatch, "theta", 2, math.inf)
+    else:
+        poison_gradient(monkeypatch, 2, math.inf)
+    error = FloatingPointError if level == "theta" else RuntimeError
+    flags = ["--fp16-init-scale=4", "--min-loss-scale=3"]
+    ends = f"^update 2: {level}'s .* not finite.*(-loss-scale|Minimum loss)"
+    with pytest.raises(error, match=ends):
+        train_in_process(data, tmp_path, *SEARCH, *FP16, *flags, updates=4)
+
+
 def test_a_search_that_explodes_says_where(data, tmp_path):
     """A learning rate that no network survives, as a user finds out."""
     flags = [*SEARCH, "--lr=1e15", "--lr-scheduler=fixed"]

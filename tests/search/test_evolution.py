@@ -83,7 +83,10 @@ def test_the_end_of_a_search_is_an_evolution_and_resuming_changes_nothing(
     with caplog.at_level("INFO"):
         train_in_process(data, straight, *EVOLUTION, updates=4)
     assert caplog.text.count("of 2: ") == 3
-    train_in_process(data, resumed, *EVOLUTION, "--max-epoch=1", updates=4)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        train_in_process(data, resumed, *EVOLUTION, "--max-epoch=1", updates=4)
+    assert "paths are bred after update 4, --max-update" in caplog.text
     train_in_process(data, resumed, *EVOLUTION, updates=4)
     assert_same_weights(straight / "checkpoint_last.pt", resumed / "checkpoint_last.pt")
     assert (straight / "genotype.json").read_text() == (resumed / "genotype.json").read_text()

@@ -34,3 +34,9 @@ def test_an_update_waits_for_the_device_once(data, tmp_path, strategy, backprop)
 
 def test_an_update_in_half_precision_waits_once_for_all_its_batches(data, tmp_path):
     check(data, tmp_path, "--fp16", "--fp16-no-flatten-grads", "--update-freq=2")
+
+
+@pytest.mark.parametrize("strategy", ["darts", "elimination"])
+def test_an_update_with_a_budget_waits_once(data, tmp_path, strategy):
+    budget = ["--cost=parameters", "--cost-limit=1e9"]
+    check(data, tmp_path, f"--search-strategy={strategy}", *budget)
