@@ -29,6 +29,8 @@ def test_the_average_of_a_derived_network(data, tmp_path, monkeypatch, capsys, p
     saved = [load(straight / f"checkpoint_1_{update}.pt") for update in (1, 2, 3)]
     averages = [each["extra_state"]["ema"] for each in saved]
     for name, value in averages[2].items():
+        if name.endswith("_float_tensor"):  # fairseq 0.12.2 leaves it uninitialised
+            continue
         assert torch.equal(value, load(resumed / "checkpoint_last.pt")["extra_state"]["ema"][name])
         if ".stack." not in name:
             continue  # fairseq averages embeddings that are shared once for each of their names

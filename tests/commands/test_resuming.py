@@ -1,6 +1,7 @@
 """What is exact when a search goes on, and what fairseq's --reset flags mean for alpha."""
 
 import shutil
+import sys
 
 import pytest
 import torch
@@ -54,8 +55,13 @@ def test_within_the_epochs_of_both_iterators_with_other_workers(data, five, tmp_
     assert same(state(straight), state(resumed))
 
 
+#: fairseq 0.12.2 fails if it goes on with the last batches of an epoch, which it would skip.
+SKIPPING = pytest.param(
+    "--skip-remainder-batch",
+    marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="fairseq 0.12.2"),
+)
 OF_FAIRSEQ = [
-    *("--skip-remainder-batch", "--grouped-shuffling", "--fix-batches-to-gpus"),
+    *(SKIPPING, "--grouped-shuffling", "--fix-batches-to-gpus"),
     *("--data-buffer-size=2", "--required-seq-len-multiple=4", "--sentence-avg"),
     *("--load-checkpoint-on-all-dp-ranks", "--upsample-primary=2", "--truncate-source"),
 ]

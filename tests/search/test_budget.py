@@ -68,7 +68,7 @@ def test_a_search_resumes_bit_by_bit_and_within_another_limit(data, loose, tmp_p
     assert same(state(loose), state(tmp_path / "same"))
     with pytest.raises(ValueError, match="--cost-limit 1: the cheapest network") as error:
         train_in_process(data, tmp_path / "refused", *flags, "--cost-limit=1", updates=8)
-    (least,) = re.findall(r"can find has ([\d,]+) parameters", str(error.value))
+    (least,) = re.findall(r"can find costs ([\d,]+) parameters", str(error.value))
     least = int(least.replace(",", ""))
     train_in_process(data, tmp_path / "lower", *flags, f"--cost-limit={least}", updates=8)
     assert parameters_of(tmp_path / "lower") == least < parameters_of(loose)
