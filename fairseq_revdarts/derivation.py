@@ -1,4 +1,4 @@
-"""From the numbers of alpha to a genotype. Needs no torch.
+"""From the numbers of alpha to a genotype.
 
 A table holds a number for each candidate operation of each searched node of one side: a list for
 each layer of the cell, in it a list for each searched split, in it a number for each candidate.

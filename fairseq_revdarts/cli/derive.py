@@ -144,7 +144,7 @@ def costs_of(
 
 
 def beyond_budget(checkpoint: Any, costs: Mapping[str, float]) -> Optional[str]:
-    """What is to say of a network that is above --cost-limit of its search, or may be."""
+    """What there is to say about a network above --cost-limit of its search, or may be."""
     flags = checkpoint["cfg"].get("task") or {}
     kind, limit = flags.get("cost"), flags.get("cost_limit")
     if kind is None:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ...modules.alignment import Alignment
 from ...modules.context import Context, OperationSettings
 from ...modules.mixture import Mixture
-from ...modules.reversible_stack import ReversibleLayer, ReversibleStack
+from ...modules.reversible_layer import ReversibleLayer
+from ...modules.reversible_stack import ReversibleStack
 from .config import NetworkShape, RevDartsTransformerConfig
 
 #: Gives the living candidates of a stack's next call, or None in a derived network.
