@@ -1,10 +1,11 @@
 """`revdarts-derive`: one line says why there is no genotype, and nothing is lost."""
 
+import math
 import os
 
 import pytest
 import torch
-from searches import OLD, random_alpha, save, search
+from searches import OLD, random_alpha, random_living, save, search
 
 from fairseq_revdarts.cli.derive import main
 from fairseq_revdarts.search_space import CANDIDATES
@@ -151,6 +152,23 @@ def test_what_cannot_be_excluded(folder, capsys, exclude, words):
     message = failure(capsys, save("checkpoint.pt", search()), "--exclude", exclude)
     for word in ["exclude", *words]:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--exclude=zero"], "--exclude: the search has no other left in decoder.1.2"),
+        ([], "no candidate is left in decoder.1.2"),
+    ],
+)
+def test_a_node_that_has_nothing_left(folder, capsys, flags, words):
+    living = random_living(seed=0, threshold=math.inf)
+    node = living["decoder"][0, 1]
+    node[:] = False
+    node[CANDIDATES["decoder"].index("zero")] = bool(flags)
+    message = failure(capsys, save("checkpoint.pt", search(living=living)), *flags)
+    assert words in message
+    assert bool(flags) == ("--exclude" in message)
 
 
 @pytest.mark.parametrize("output", ["no/such/folder/found.json", "a_folder"])
