@@ -1,6 +1,7 @@
 """What `revdarts-derive` reads: the checkpoints of made-up searches."""
 
 import torch
+from torch.nn.functional import pad
 
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
@@ -35,6 +36,15 @@ def search(alpha=None, pooling="max", living=None, **flags):
         "cfg": {"model": {"pooling": pooling, **flags}},
         "model": {**weights, **model, **left},
     }
+
+
+CUSTOM_MESSAGE = "of 14 candidates, 13 are known; .* which had --user-dir mine"
+
+
+def with_custom_operation(user_dir):
+    """What the checkpoint of a search with one more operation holds, registered by `user_dir`."""
+    content = search({side: pad(alpha, (0, 1)) for side, alpha in random_alpha().items()})
+    return {**content, "cfg": {**content["cfg"], "common": {"user_dir": user_dir}}}
 
 
 def save(path, content):

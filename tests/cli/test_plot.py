@@ -1,12 +1,14 @@
 """`revdarts-plot` as a command: what it writes where, and what it says of bad input."""
 
 import json
+import re
 import sys
 
 import pytest
 from helpers import TYPICAL
 from pictures import SIGNATURES, search_log, searched, texts, winners, write_log
 from running import read_log, run
+from searches import CUSTOM_MESSAGE, save, with_custom_operation
 
 from fairseq_revdarts.cli.plot import main
 from fairseq_revdarts.cli.profile import main as revdarts_profile
@@ -241,6 +243,11 @@ def test_what_cannot_be_drawn_is_named(folder, capsys, monkeypatch, arguments, w
     message = failure(capsys, *(argument.format(**places) for argument in arguments))
     assert words in message
     assert pictures(folder) == pictures(folder.parent) == []
+
+
+def test_a_search_with_a_custom_operation_needs_its_user_dir(tmp_path, capsys):
+    path = save(tmp_path / "checkpoint.pt", with_custom_operation("mine"))
+    assert re.search(f"{path}: .*{CUSTOM_MESSAGE}", failure(capsys, path))
 
 
 def test_without_matplotlib_it_says_what_to_install(folder, capsys, monkeypatch):
