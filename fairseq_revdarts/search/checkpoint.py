@@ -90,7 +90,7 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
             last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
         search = SavedSearch(pooling, tables, last_choices, candidates)
         derive_genotype(tables, pooling)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path}: its search cannot be read: {error}") from error
     if broken:
         raise ValueError(

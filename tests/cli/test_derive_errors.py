@@ -115,6 +115,10 @@ UNREADABLE = {
         search({"encoder": torch.ones(1, 2, 13), "decoder": torch.ones(2, 2, 14)}),
         "its search cannot be read",
     ),
+    "alpha of no layers": (
+        search({"encoder": torch.ones(0, 2, 13), "decoder": torch.ones(0, 2, 14)}),
+        "its search cannot be read",
+    ),
     "living candidates of another shape": (
         search(living={"encoder": torch.ones(3, 2, 13, dtype=torch.bool)}),
         "its search cannot be read",
