@@ -1,4 +1,4 @@
-"""From the numbers of alpha to a genotype. Needs no torch.
+"""From the numbers of alpha to a genotype.
 
 A table holds a number for each candidate operation of each searched node of one side: a list for
 each layer of the cell, in it a list for each searched split, in it a number for each candidate.
@@ -60,7 +60,7 @@ def mask_excluded(side: str, table: Table, exclude: Sequence[str]) -> Table:
     """A copy of `table` with minus infinity at the operations in `exclude`.
 
     Raises:
-        ValueError: no operation has a name in `exclude`, or all candidates do
+        ValueError: no operation has a name in `exclude`, or a node has no candidate left
     """
     known = operation_names()
     unknown = sorted(set(exclude) - set(known))
@@ -75,7 +75,11 @@ def mask_excluded(side: str, table: Table, exclude: Sequence[str]) -> Table:
     ]
     for node, row in rows_by_node(side, masked).items():
         if max(row) == -math.inf:
-            raise ValueError(f"--exclude: the search has no other left in {node}")
+            raise ValueError(
+                f"--exclude: the search has no other left in {node}"
+                if exclude
+                else f"no candidate is left in {node}"
+            )
     return masked
 
 

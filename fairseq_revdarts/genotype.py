@@ -1,4 +1,4 @@
-"""The found architecture: a small JSON file, read, validated and written. Needs no torch.
+"""The found architecture: a small JSON file, read, validated and written.
 
 {"format": "revdarts-genotype", "version": 1, "pooling": "max",
  "encoder": [["ffn", "self_attention"], ...],     one list a layer of the cell,

@@ -1,9 +1,8 @@
 """The gradients of a stack in double precision, for each way of backpropagation."""
 
 import torch
-from helpers import build_stack, context, generator
+from helpers import build_stack, context, generator, mixture_of_all
 
-from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
 
 LENGTH, SOURCE_LENGTH, BATCH, CHANNELS = 6, 5, 3, 8
@@ -42,7 +41,7 @@ def loss_of(stack, inputs, seed=7):
     """A loss that weighs every real position's output differently."""
     x, probabilities, where, real = inputs
     torch.manual_seed(seed)
-    mixture = None if probabilities is None else Mixture.of_all(probabilities)
+    mixture = None if probabilities is None else mixture_of_all(probabilities)
     output = stack(x, where, mixture)
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     return (weights * output.square() * real).sum()

@@ -16,6 +16,7 @@ from fairseq_revdarts.models.evolved_transformer.model import (
 from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
 from fairseq_revdarts.modules.context import Context, OperationSettings
+from fairseq_revdarts.modules.mixture import Mixture, all_living
 from fairseq_revdarts.modules.reversible_layer import ReversibleLayer
 from fairseq_revdarts.modules.reversible_stack import ReversibleStack
 from fairseq_revdarts.profiling.live_memory import LiveMemory
@@ -112,6 +113,11 @@ def build_stack(
     for parameter in stack.parameters():  # no zero biases: a ReLU at zero has no derivative
         parameter.data += 0.1 * torch.randn_like(parameter)
     return stack
+
+
+def mixture_of_all(probabilities):
+    """All candidates live; `probabilities` is (s, searched splits, candidates)."""
+    return Mixture(probabilities, all_living(probabilities))
 
 
 def generator(seed):

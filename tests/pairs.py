@@ -45,10 +45,11 @@ def batches_of(share, max_tokens=40):
 
 
 def iterator(share, num_shards=1, shard_id=0, max_tokens=40):
-    """Builds fairseq's iterator over a share."""
+    """Builds fairseq's iterator over a share, with the seed 3."""
     batches = batches_of(share, max_tokens)
     return lambda: EpochBatchIterator(
-        share, share.collater, batches, seed=3, num_shards=num_shards, shard_id=shard_id
+        *(share, share.collater, batches, 3, num_shards, shard_id),
+        reuse_dataloader=True,  # as those tasks do
     )
 
 

@@ -1,6 +1,7 @@
 """What `revdarts-derive` reads: the checkpoints of made-up searches."""
 
 import torch
+from torch.nn.functional import pad
 
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
@@ -13,7 +14,16 @@ def random_alpha(seed=0, cell_layers=2, encoder_splits=2, searched=2):
     return {side: torch.randn(shape, generator=generator) for side, shape in shapes.items()}
 
 
-def search(alpha=None, pooling="max"):
+def random_living(seed, threshold):
+    """Candidates that are left in each node, at least one: by side, True for them."""
+    numbers = random_alpha(seed)
+    return {
+        side: (number < threshold) | (number == number.amin(-1, keepdim=True))
+        for side, number in numbers.items()
+    }
+
+
+def search(alpha=None, pooling="max", living=None, **flags):
     """What a search's checkpoint holds, as far as it matters here."""
     alpha = random_alpha() if alpha is None else alpha
     model = {f"architecture.{side}": tensor for side, tensor in alpha.items()}
@@ -21,7 +31,20 @@ def search(alpha=None, pooling="max"):
         "encoder.layer_norm.weight": torch.ones(4),
         "architecture.encoder_step": torch.ones(()),
     }
-    return {"cfg": {"model": {"pooling": pooling}}, "model": {**weights, **model}}
+    left = {f"architecture.{side}_living": tensor for side, tensor in (living or {}).items()}
+    return {
+        "cfg": {"model": {"pooling": pooling, **flags}},
+        "model": {**weights, **model, **left},
+    }
+
+
+CUSTOM_MESSAGE = "of 14 candidates, 13 are known; .* which had --user-dir mine"
+
+
+def with_custom_operation(user_dir):
+    """What the checkpoint of a search with one more operation holds, registered by `user_dir`."""
+    content = search({side: pad(alpha, (0, 1)) for side, alpha in random_alpha().items()})
+    return {**content, "cfg": {**content["cfg"], "common": {"user_dir": user_dir}}}
 
 
 def save(path, content):

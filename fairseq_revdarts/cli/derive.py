@@ -96,7 +96,11 @@ def checkpoint_in(path: str) -> str:
 
 
 def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
-    """The mean alpha of several checkpoints of the same search space."""
+    """The mean alpha of several checkpoints of the same search space.
+
+    Raises:
+        ValueError: one has another search space than the first, or other candidates left in a node
+    """
     first = searches[0]
     for search, path in zip(searches, paths):
         spaces = [(one.pooling, one.shapes(), one.candidates) for one in (search, first)]
@@ -104,6 +108,13 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
             raise ValueError(
                 f"{path}: another search space than that of {paths[0]}; --cell-layers, splits, "
                 "--pooling and candidates must agree for an average"
+            )
+        node = other_node(search, first)
+        if node:
+            raise ValueError(
+                f"{path}: other candidates are left in {node} than in {paths[0]}, so there is no "
+                "average; give checkpoints from before candidates were eliminated, or one "
+                "checkpoint"
             )
     means = {
         name: {
@@ -113,6 +124,16 @@ def average(searches: List[SavedSearch], paths: List[str]) -> SavedSearch:
         for name in ("alphas", "last_choices")
     }
     return replace(first, **means)
+
+
+def other_node(one: SavedSearch, other: SavedSearch) -> Optional[str]:
+    """The first node that has other candidates left in `one` than in `other`, if there is one."""
+    for side in CANDIDATES:
+        rows = rows_by_node(side, other.alphas[side])
+        for node, row in rows_by_node(side, one.alphas[side]).items():
+            if [*map(math.isinf, row)] != [*map(math.isinf, rows[node])]:
+                return node
+    return None
 
 
 def derive(search: SavedSearch, args: argparse.Namespace) -> List[Genotype]:
@@ -144,7 +165,7 @@ def costs_of(
 
 
 def beyond_budget(checkpoint: Any, costs: Mapping[str, float]) -> Optional[str]:
-    """What is to say of a network that is above --cost-limit of its search, or may be."""
+    """What there is to say about a network above --cost-limit of its search, or may be."""
     flags = checkpoint["cfg"].get("task") or {}
     kind, limit = flags.get("cost"), flags.get("cost_limit")
     if kind is None:

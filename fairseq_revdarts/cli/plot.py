@@ -53,7 +53,7 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
     suffix = Path(args.output).suffix[1:].lower() if args.output else ""
     if suffix and not Path(args.output).is_dir():
         if suffix not in FORMATS:
-            parser.error(f"--output {args.output}: a file ends on .{', .'.join(FORMATS)}")
+            parser.error(f"--output {args.output}: must end in .{' or .'.join(FORMATS)}")
         if args.format not in (None, suffix):
             parser.error(f"--output {args.output}: its suffix is not --format {args.format}")
     return args

@@ -52,7 +52,7 @@ class AlphaBatches:
         return batch
 
     def _go_to(self, epoch: int, batches: int, pairs: int) -> None:
-        """Let the next epoch begin after so many pairs: if the batches are the same, batches."""
+        """Place the next batch: by pairs if their number is known, otherwise by batches."""
         pairs_after = self._pairs_after(epoch)
         if pairs >= 0:
             batches = int(np.searchsorted(pairs_after, pairs))

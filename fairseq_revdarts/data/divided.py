@@ -41,7 +41,7 @@ def divide(dataset: FairseqDataset, alpha_split: float, seed: int) -> Tuple[Shar
 
     All repeats of a pair come into the same share. The division depends on nothing but `seed` and
     the pairs; if there are no repeats, on nothing but their number. Every pair is read once, which
-    takes about 15 us, and about 50 bytes of memory for the time being.
+    takes about 15 us, and about 50 bytes of memory temporarily.
 
     Args:
         dataset: all training pairs, as fairseq's LanguagePairDataset
@@ -78,7 +78,7 @@ def divide(dataset: FairseqDataset, alpha_split: float, seed: int) -> Tuple[Shar
 
 
 def fingerprints(dataset: FairseqDataset) -> np.ndarray:
-    """(len(dataset),), 64 bits for each pair: equal if the pairs are, and as good as never else."""
+    """(len(dataset),), 64 bits per pair: equal if the pairs are, practically never otherwise."""
     if getattr(dataset, "supports_prefetch", False):  # --dataset-impl cached: not read otherwise
         dataset.prefetch(range(len(dataset)))
 

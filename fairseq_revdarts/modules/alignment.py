@@ -1,10 +1,10 @@
 """The alignment of source and target: cross-attention weights, which are computed when asked for.
 
-fairseq's generators and criterions read them as `extra["attn"][0]` of a decoder's output, and
-nothing says beforehand whether one will.
+fairseq reads them as `extra["attn"][0]` of a decoder's output. Its criterions do so if they need
+them. Its beam search does so in every step, but says before the first whether anybody asks.
 """
 
-from typing import Callable, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from torch import Tensor
 
@@ -28,3 +28,35 @@ class Alignment(Sequence[Tensor]):
         if index not in (0, -1):
             raise IndexError(index)
         return self._compute()
+
+
+class AligningDecoder:
+    """For decoders: whether the steps of decoding give an alignment."""
+
+    #: False when fairseq generates without --print-alignment.
+    need_attn = True
+
+    def make_generation_fast_(self, need_attn: Any = False, **unused: Any) -> None:
+        """fairseq's hook before generation; `need_attn` is --print-alignment."""
+        self.need_attn = bool(need_attn)
+
+    def alignment_or_none(
+        self, incremental_state: Optional[Dict[str, Any]], compute: Callable[[], Tensor]
+    ) -> Sequence[Optional[Tensor]]:
+        """fairseq's list of one tensor, as `Alignment`, or in steps that need none, of None."""
+        if incremental_state is not None and not self.need_attn:
+            return [None]
+        return Alignment(compute)
+
+
+class AligningModel:
+    """For encoder-decoder models whose decoder is an AligningDecoder."""
+
+    @property
+    def full_context_alignment(self) -> bool:
+        """fairseq asks it when it prints alignments: whether they come from a full forward.
+
+        They have to if the steps of decoding gave none, because the network was loaded without
+        --print-alignment and a call from Python asks for it.
+        """
+        return not self.decoder.need_attn

@@ -46,11 +46,6 @@ class Mixture:
     probabilities: Tensor
     living: Living
 
-    @classmethod
-    def of_all(cls, probabilities: Tensor) -> "Mixture":
-        """All candidates live; `probabilities` is (s, searched splits, candidates)."""
-        return cls(probabilities, all_living(probabilities))
-
     def node(self, row: int, k: int) -> NodeMixture:
         """The part of split `k`, from 0, in layer `row` of the cell; SINGLE if it is fixed."""
         if k >= len(self.living[row]):

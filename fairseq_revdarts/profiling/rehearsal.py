@@ -30,7 +30,7 @@ class Counts(NamedTuple):
 class Rehearsal(LiveMemory):
     """Counts floating-point operations (2 per multiplication and addition) and live bytes.
 
-    torch's FlopCounterMode counts the same, but its hooks do not bear a backward within a backward.
+    torch's FlopCounterMode counts the same, but its hooks cannot handle a backward in a backward.
     Where the model reads a number from a tensor without data, it reads 0: "is there padding?" no.
     """
 

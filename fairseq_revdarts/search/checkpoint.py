@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import torch
 from fairseq.data.iterators import EpochBatchIterator
+from torch import Tensor
 
 from ..derivation import Table, derive_genotype, non_finite_nodes
 from ..modules.mixture import Living, indices_of
@@ -60,34 +61,55 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
     """The search in the content of the checkpoint at `path`.
 
     Raises:
-        ValueError: it is not a search's
+        ValueError: it is not a search's, or of other candidate operations, or damaged
     """
     try:
-        weights, model = checkpoint["model"], checkpoint["cfg"]["model"]
-        alphas = {side: weights[f"architecture.{side}"] for side in CANDIDATES}
-        broken = non_finite_nodes({side: alpha.tolist() for side, alpha in alphas.items()})
-        last_choices = {}
-        for side, alpha in alphas.items():
-            living = weights.get(f"architecture.{side}_living", torch.tensor(True))
-            alphas[side] = alpha.masked_fill(~living, -math.inf).tolist()
-            none = torch.zeros_like(alpha)
-            last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
-        candidates = {
-            side: chosen_candidates(side, model.get(f"{side}_candidates")) for side in CANDIDATES
-        }
-        search = SavedSearch(str(model["pooling"]), alphas, last_choices, candidates)
-        derive_genotype(alphas, search.pooling)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        weights, flags = checkpoint["model"], checkpoint["cfg"]["model"]
+        alphas = {side: weights[f"architecture.{side}"].detach() for side in CANDIDATES}
+        pooling = str(flags["pooling"])
+    except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a search's checkpoint, it has no architecture parameters; give one that "
             "--task bilevel_search wrote"
         ) from error
+    try:
+        candidates = _candidates(alphas, flags)
+    except ValueError as error:
+        folder = (checkpoint["cfg"].get("common") or {}).get("user_dir")
+        raise ValueError(
+            f"{path}: {error}; the candidate operations must be those of the search, which had "
+            f"{f'--user-dir {folder}' if folder else 'no --user-dir'}"
+        ) from error
+    try:
+        broken = non_finite_nodes({side: alpha.tolist() for side, alpha in alphas.items()})
+        tables, last_choices = {}, {}
+        for side, alpha in alphas.items():
+            living = weights.get(f"architecture.{side}_living", torch.tensor(True))
+            tables[side] = alpha.masked_fill(~living, -math.inf).tolist()
+            none = torch.zeros_like(alpha)
+            last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
+        search = SavedSearch(pooling, tables, last_choices, candidates)
+        derive_genotype(tables, pooling)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path}: its search cannot be read: {error}") from error
     if broken:
         raise ValueError(
             f"{path}: its architecture parameters are not finite at {', '.join(broken)}; use an "
             "earlier one"
         )
     return search
+
+
+def _candidates(alphas: Dict[str, Tensor], flags: Any) -> Dict[str, Tuple[str, ...]]:
+    """By side, the operations that were searched; a ValueError if some are not known here."""
+    for side, alpha in alphas.items():
+        known = len(CANDIDATES[side])
+        if alpha.shape[-1:] != (known,):
+            raise ValueError(
+                f"{side}: its architecture parameters are of {alpha.shape[-1:].numel()} "
+                f"candidates, {known} are known"
+            )
+    return {side: chosen_candidates(side, flags.get(f"{side}_candidates")) for side in CANDIDATES}
 
 
 def saves_after(update: int, flags: Any, batches: EpochBatchIterator, update_freq: int) -> bool:

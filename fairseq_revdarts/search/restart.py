@@ -1,9 +1,10 @@
 """From where a search goes on, and the checks before it does: all that fairseq does not know of."""
 
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from fairseq import checkpoint_utils
 
@@ -11,17 +12,31 @@ from ..modules.architecture import Architecture
 from .checkpoint import SavedSearch, load_checkpoint, search_of
 from .config import BilevelSearchConfig
 
-#: Flags by which the pairs are divided, by their place in fairseq's configuration.
-DIVISION = {
+logger = logging.getLogger(__name__)
+
+#: Names of flags, by their place in fairseq's configuration.
+Flags = Dict[str, Sequence[str]]
+#: Flags by which the pairs are divided.
+DIVISION: Flags = {
     "task": (
         *("seed", "alpha_split", "distributed_world_size"),
         *("train_subset", "upsample_primary", "truncate_source"),
     )
 }
 #: Flags by which the pairs of a share come into batches. A place in an epoch is a count of batches.
-BATCHES = {
+BATCHES: Flags = {
     "dataset": ("max_tokens", "batch_size", "required_batch_size_multiple", "grouped_shuffling"),
     "task": ("max_source_positions", "max_target_positions", "num_batch_buckets"),
+}
+#: What alpha means, and which candidates live.
+STRATEGY: Flags = {"task": ("search_strategy",)}
+#: Flags from which the schedule of a strategy follows.
+SCHEDULE: Dict[str, Flags] = {
+    "elimination": {
+        "optimization": ("max_update",),
+        "task": ("warmup_share", "elimination_share"),
+    },
+    "evolution": {"optimization": ("max_update",)},
 }
 
 
@@ -78,8 +93,8 @@ def check_restored(
 
     Raises:
         ValueError: it is missing, damaged, no search's, of another search space, without the state
-            of the optimizer, its data were divided in another way, or it is from the middle of an
-            epoch with other batches
+            of the optimizer, of another strategy, its data were divided in another way, or it is
+            from the middle of an epoch with other batches
     """
     path = restart.path
     if restart.optional and not os.path.exists(path):
@@ -103,24 +118,53 @@ def check_restored(
                 f"--{side}-candidates {','.join(names)}: the search in {path} has "
                 f"{','.join(search.candidates[side])}; they must be the same to go on with it"
             )
-    if restart.resets_data:
-        return search
     ours, theirs = cfg._get_parent(), checkpoint["cfg"]
-    # With another division, pairs that trained theta would train alpha as well.
-    _check_same(ours, theirs, DIVISION, path, "by which its data are divided; keep it")
-    if checkpoint["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0:
-        reason = "and stands within an epoch, counted in batches; keep it until the epoch's end"
-        _check_same(ours, theirs, BATCHES, path, reason)
+    if not restart.resets_optimizer:
+        _check_schedule(ours, theirs, path)
+    if not restart.resets_data:
+        within = checkpoint["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
+        _check_data(ours, theirs, path, within)
     return search
 
 
-def _check_same(ours: Any, theirs: Any, flags: Dict[str, Any], path: str, reason: str) -> None:
+def _check_schedule(ours: Any, theirs: Any, path: str) -> None:
+    """Refuse another strategy; warn if the same one now has another schedule."""
+    for flag, saved in _differences(ours, theirs, STRATEGY):
+        raise ValueError(
+            f"{flag}: the search in {path} has {saved}, and another strategy cannot go on with its "
+            "alpha; keep it, or pass --reset-optimizer, which starts a new schedule"
+        )
+    schedule = SCHEDULE.get(str(ours["task"]["search_strategy"]), {})
+    for flag, saved in _differences(ours, theirs, schedule):
+        logger.warning(
+            f"{flag}: the search in {path} has {saved}; its schedule follows from it, and goes on "
+            "as if it had always been as now"
+        )
+
+
+def _check_data(ours: Any, theirs: Any, path: str, within_epoch: bool) -> None:
+    """Refuse another division of the pairs and, `within_epoch`, other batches."""
+    # With another division, pairs that trained theta would train alpha as well.
+    for flag, saved in _differences(ours, theirs, DIVISION):
+        raise ValueError(
+            f"{flag}: the search in {path} has {saved}, by which its data are divided; keep it, or "
+            "pass --reset-dataloader"
+        )
+    for flag, saved in _differences(ours, theirs, BATCHES if within_epoch else {}):
+        raise ValueError(
+            f"{flag}: the search in {path} has {saved}, and stands within an epoch, counted in "
+            "batches; keep it until the epoch's end, or pass --reset-dataloader"
+        )
+
+
+def _differences(ours: Any, theirs: Any, flags: Flags) -> Iterator[Tuple[str, Any]]:
+    """The flags that differ, as "--flag value", with their values in the checkpoint.
+
+    One that an older checkpoint does not have does not differ.
+    """
     for section, names in flags.items():
         for name in names:
             mine = ours[section].get(name)
             saved = theirs[section].get(name, mine)
             if mine != saved:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} {mine}: the search in {path} has {saved}, "
-                    f"{reason}, or pass --reset-dataloader"
-                )
+                yield f"--{name.replace('_', '-')} {mine}", saved

@@ -93,4 +93,6 @@ class DividedTranslationTask(TranslationTask):
         """The first `count` batches of alpha's share, the same in every process."""
         whole = copy.copy(self.alpha_iterator())
         whole.num_shards, whole.shard_id = 1, 0
+        # What alpha has begun stays alpha's: fairseq would use its loader and its epoch again.
+        whole.dataloader = whole._cur_epoch_itr = None
         return AlphaBatches(lambda: whole, torch.tensor(FIRST_POSITION)).take(count)

@@ -1,4 +1,4 @@
-"""Files that an interruption leaves whole: the old one, or the new one. Needs no torch."""
+"""Files that an interruption leaves whole: the old one, or the new one."""
 
 import os
 from contextlib import contextmanager, suppress

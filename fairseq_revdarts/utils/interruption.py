@@ -2,7 +2,7 @@
 
 fairseq renames a checkpoint that is complete to its first name, such as checkpoint_3_500.pt, but
 then copies it over the old checkpoint_last.pt: an interruption of the copy leaves neither. Errors
-while it writes lead to two more tries behind what is already in the file, and name no file.
+while it writes lead to two more tries, appended to what is already in the file, and name no file.
 """
 
 import logging

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from searches import best, random_alpha, save, search
+from searches import best, random_alpha, random_living, save, search
 
 from fairseq_revdarts.cli.derive import main
 from fairseq_revdarts.genotype import load_genotype
@@ -78,12 +78,8 @@ def test_the_top_genotypes_are_the_most_probable_ones(tmp_path_factory, seed, co
 
 
 def test_there_are_no_more_than_the_search_has_left(folder, capsys):
-    content = search()
-    for side in CANDIDATES:
-        living = torch.zeros_like(content["model"][f"architecture.{side}"], dtype=torch.bool)
-        living[..., 2] = True
-        content["model"][f"architecture.{side}_living"] = living
-    main([save("checkpoint.pt", content), "--top=3"])
+    living = random_living(seed=0, threshold=-math.inf)
+    main([save("checkpoint.pt", search(living=living)), "--top=3"])
     assert sorted(os.listdir(folder)) == ["checkpoint.pt", "genotype.json"]
     assert "--top 3: there are no more" in capsys.readouterr().out
 
@@ -99,6 +95,44 @@ def test_alpha_is_averaged_over_checkpoints(folder):
     mean = {side: sum(alpha[side] for alpha in alphas) / 3 for side in CANDIDATES}
     genotype = load_genotype("mean.json")
     assert genotype.encoder[0][0] == "conv_11"
+    assert genotype.encoder == best("encoder", mean)
+    assert genotype.decoder == best("decoder", mean)
+
+
+places = st.tuples(
+    st.sampled_from(sorted(CANDIDATES)), *[st.integers(0, 1)] * 2, st.integers(0, 12)
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.floats(-2, 2), st.integers(2, 3), st.none() | places)
+def test_an_average_is_of_the_same_candidates(tmp_path_factory, seed, threshold, number, place):
+    """If one is left in one checkpoint and not in the others, node and file are named."""
+    folder = tmp_path_factory.mktemp("average")
+    alphas = [random_alpha(seed + index) for index in range(number)]
+    living = [random_living(seed, threshold) for _ in range(number)]
+    if place:
+        side, layer, split, candidate = place
+        living[-1][side][layer, split, candidate] ^= True
+        assume(living[-1][side].any(-1).all())
+    paths = [
+        save(folder / f"{index}.pt", search(alpha, living=left))
+        for index, (alpha, left) in enumerate(zip(alphas, living))
+    ]
+    output = str(folder / "mean.json")
+    if place:
+        with pytest.raises(SystemExit) as stop:
+            main([*paths, "-o", output])
+        node = f"{side}.{layer + 1}.{split + 1}"
+        expected = f"{paths[-1]}: other candidates are left in {node} than in {paths[0]}"
+        assert expected in stop.value.code and "--exclude" not in stop.value.code
+        return
+    main([*paths, "-o", output])
+    mean = {
+        side: (sum(alpha[side] for alpha in alphas) / number).where(living[0][side], -torch.inf)
+        for side in CANDIDATES
+    }
+    genotype = load_genotype(output)
     assert genotype.encoder == best("encoder", mean)
     assert genotype.decoder == best("decoder", mean)
 

@@ -1,10 +1,20 @@
 """`revdarts-derive`: one line says why there is no genotype, and nothing is lost."""
 
+import math
 import os
+import re
 
 import pytest
 import torch
-from searches import OLD, random_alpha, save, search
+from searches import (
+    CUSTOM_MESSAGE,
+    OLD,
+    random_alpha,
+    random_living,
+    save,
+    search,
+    with_custom_operation,
+)
 
 from fairseq_revdarts.cli.derive import main
 from fairseq_revdarts.search_space import CANDIDATES
@@ -91,18 +101,48 @@ NO_SEARCH = {
         **search(),
         "model": {"architecture.encoder": 1.0, "architecture.decoder": 2.0},
     },
-    "alpha of other candidates": search({**random_alpha(), "encoder": torch.ones(2, 2, 12)}),
-    "alpha of two dimensions": search({"encoder": torch.ones(2, 13), "decoder": torch.ones(2, 14)}),
-    "alpha of other cell layers on each side": search(
-        {"encoder": torch.ones(1, 2, 13), "decoder": torch.ones(2, 2, 14)}
+}
+UNREADABLE = {
+    "alpha of other candidates": (
+        search({**random_alpha(), "encoder": torch.ones(2, 2, 12)}),
+        "of 12 candidates, 13 are known; .* had no --user-dir",
     ),
-    "unknown pooling": search(pooling="median"),
+    "alpha of two dimensions": (
+        search({"encoder": torch.ones(2, 13), "decoder": torch.ones(2, 14)}),
+        "its search cannot be read",
+    ),
+    "alpha of other cell layers on each side": (
+        search({"encoder": torch.ones(1, 2, 13), "decoder": torch.ones(2, 2, 14)}),
+        "its search cannot be read",
+    ),
+    "alpha of no layers": (
+        search({"encoder": torch.ones(0, 2, 13), "decoder": torch.ones(0, 2, 14)}),
+        "its search cannot be read",
+    ),
+    "living candidates of another shape": (
+        search(living={"encoder": torch.ones(3, 2, 13, dtype=torch.bool)}),
+        "its search cannot be read",
+    ),
+    "unknown pooling": (search(pooling="median"), "its search cannot be read: .*median"),
+    "a custom operation": (with_custom_operation("mine"), CUSTOM_MESSAGE),
+    "a custom operation in the list": (
+        search(encoder_candidates="ffn,mine"),
+        "no encoder operation 'mine'; they are conv_3, .* had no --user-dir",
+    ),
 }
 
 
 @pytest.mark.parametrize("content", NO_SEARCH.values(), ids=NO_SEARCH)
 def test_a_checkpoint_that_is_no_search(folder, capsys, content):
-    assert "checkpoint.pt" in failure(capsys, save("checkpoint.pt", content))
+    message = failure(capsys, save("checkpoint.pt", content))
+    assert "checkpoint.pt: not a search's checkpoint" in message
+
+
+@pytest.mark.parametrize(("content", "words"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_search_that_cannot_be_read(folder, capsys, content, words):
+    message = failure(capsys, save("checkpoint.pt", content))
+    assert re.search(f"checkpoint.pt: .*{words}", message), message
+    assert "not a search's checkpoint" not in message
 
 
 def test_a_checkpoint_that_would_run_code(folder, capsys):
@@ -151,6 +191,23 @@ def test_what_cannot_be_excluded(folder, capsys, exclude, words):
     message = failure(capsys, save("checkpoint.pt", search()), "--exclude", exclude)
     for word in ["exclude", *words]:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--exclude=zero"], "--exclude: the search has no other left in decoder.1.2"),
+        ([], "no candidate is left in decoder.1.2"),
+    ],
+)
+def test_a_node_that_has_nothing_left(folder, capsys, flags, words):
+    living = random_living(seed=0, threshold=math.inf)
+    node = living["decoder"][0, 1]
+    node[:] = False
+    node[CANDIDATES["decoder"].index("zero")] = bool(flags)
+    message = failure(capsys, save("checkpoint.pt", search(living=living)), *flags)
+    assert words in message
+    assert bool(flags) == ("--exclude" in message)
 
 
 @pytest.mark.parametrize("output", ["no/such/folder/found.json", "a_folder"])

@@ -1,12 +1,14 @@
 """`revdarts-plot` as a command: what it writes where, and what it says of bad input."""
 
 import json
+import re
 import sys
 
 import pytest
 from helpers import TYPICAL
 from pictures import SIGNATURES, search_log, searched, texts, winners, write_log
 from running import read_log, run
+from searches import CUSTOM_MESSAGE, save, with_custom_operation
 
 from fairseq_revdarts.cli.plot import main
 from fairseq_revdarts.cli.profile import main as revdarts_profile
@@ -225,8 +227,8 @@ def test_a_damaged_log_is_named(folder, capsys, content, words):
         (["no/such"], "no/such: cannot be read as a genotype file"),
         (["no/such.pt"], "no/such.pt: no such file"),
         (["{search}", "-o", "x.png"], "--output x.png: a search gives 2 pictures"),
-        (["{search}", "-o", "x.jpg"], "--output x.jpg: a file ends on .svg, .png, .pdf"),
-        (["{search}", "-o", "genotype.json"], "--output genotype.json: a file ends on"),
+        (["{search}", "-o", "x.jpg"], "--output x.jpg: must end in .svg or .png or .pdf"),
+        (["{search}", "-o", "genotype.json"], "--output genotype.json: must end in"),
         (["{search}", "-o", "x.png", "--format", "svg"], "its suffix is not --format svg"),
         (["{search}", "{search}"], "one of them is given twice"),
         (["{search}", "{larger}"], "larger.json: other nodes than those of search"),
@@ -241,6 +243,11 @@ def test_what_cannot_be_drawn_is_named(folder, capsys, monkeypatch, arguments, w
     message = failure(capsys, *(argument.format(**places) for argument in arguments))
     assert words in message
     assert pictures(folder) == pictures(folder.parent) == []
+
+
+def test_a_search_with_a_custom_operation_needs_its_user_dir(tmp_path, capsys):
+    path = save(tmp_path / "checkpoint.pt", with_custom_operation("mine"))
+    assert re.search(f"{path}: .*{CUSTOM_MESSAGE}", failure(capsys, path))
 
 
 def test_without_matplotlib_it_says_what_to_install(folder, capsys, monkeypatch):

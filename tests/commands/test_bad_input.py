@@ -9,6 +9,7 @@ import torch
 from fairseq_cli.generate import cli_main as fairseq_generate
 from fairseq_cli.preprocess import cli_main as fairseq_preprocess
 from running import GENERATE, RETRAIN, SEARCH, in_process, load, train, train_in_process
+from searches import CUSTOM_MESSAGE, save, with_custom_operation
 
 from fairseq_revdarts.cli.derive import main as derive
 
@@ -90,6 +91,16 @@ def test_a_search_of_another_search_space_is_not_taken_up(data, search, tmp_path
     ):
         train_in_process(data, tmp_path, *SEARCH, restored, flag, updates=7)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_with_a_custom_operation_is_not_taken_up_without_it(data, search, tmp_path):
+    content = load(search[0] / "checkpoint_last.pt")
+    content["model"].update(with_custom_operation("mine")["model"])
+    content["cfg"]["common"]["user_dir"] = "mine"
+    restored = f"--restore-file={save(tmp_path / 'other.pt', content)}"
+    with pytest.raises(ValueError, match=f"other.pt: .*{CUSTOM_MESSAGE}"):
+        train_in_process(data, tmp_path / "out", *SEARCH, restored, updates=7)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------- data

@@ -1,6 +1,7 @@
 """fairseq's flags of generation that reach into a network: alignments, dropout."""
 
 import re
+from unittest import mock
 
 import pytest
 from fairseq.sequence_generator import EnsembleModel
@@ -18,6 +19,8 @@ from running import (
 )
 
 import fairseq_revdarts
+from fairseq_revdarts.models.evolved_transformer.model import EvolvedTransformerModel
+from fairseq_revdarts.modules.operations import CrossAttention
 
 GENOTYPE = "--genotype=random:1"
 EVOLVED = [
@@ -65,6 +68,13 @@ def test_alignments(data, networks, monkeypatch, capsys, network):
     assert len(alignments(*arguments, "hard", "--score-reference")) == TEST_SENTENCES
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_alignments_that_nobody_asks_for_are_not_computed(data, networks, monkeypatch, network):
+    words = ["--path", networks[network], *GENERATE, "--beam=2", "--max-len-b=9"]
+    with mock.patch.object(CrossAttention, "alignment", side_effect=AssertionError):
+        in_process(monkeypatch, fairseq_generate, data, *words)
+
+
 def test_alignments_with_replaced_unknown_words(data, networks, tmp_path):
     """One source word alone is aligned to; fairseq itself cannot replace an <unk> by it."""
     (tmp_path / "words").write_text("one un\n")
@@ -78,16 +88,18 @@ def test_alignments_with_replaced_unknown_words(data, networks, tmp_path):
     assert pairs and all(pair.startswith("0-") for pair in pairs.split())
 
 
-def test_alignments_from_python(data, networks):
+@pytest.mark.parametrize("network", NETWORKS)
+def test_alignments_from_python(data, networks, network):
     """Asked for when it is loaded, or in one call."""
-    load = fairseq_revdarts.RevDartsTransformerModel.from_pretrained
+    evolved, ours = EvolvedTransformerModel, fairseq_revdarts.RevDartsTransformerModel
+    load = (evolved if network == "evolved" else ours).from_pretrained
     found = []
     for when_loaded, in_call in (
         ({"print_alignment": "hard"}, {}),
         ({}, {"print_alignment": "hard"}),
     ):
         model = load(
-            networks["derived"].parent, "checkpoint_last.pt", str(data), max_len_b=5, **when_loaded
+            networks[network].parent, "checkpoint_last.pt", str(data), max_len_b=5, **when_loaded
         )
         tokens = model.src_dict.encode_line("a b c", add_if_not_exist=False).long()
         found.append(model.generate(tokens, beam=1, **in_call)[0]["alignment"])

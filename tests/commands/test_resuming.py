@@ -7,7 +7,7 @@ import pytest
 import torch
 from interrupt import same, state
 from processes import start
-from running import SEARCH, read_log, train_in_process
+from running import SEARCH, load, read_log, train_in_process
 
 #: Of 20 pairs 14 update theta, in 7 batches, and 6 alpha, in 3.
 SMALL = [
@@ -101,7 +101,7 @@ FREE = [
     *("--update-freq=2", "--lr=0.01", "--clip-norm=1", "--dropout=0.2", "--label-smoothing=0.2"),
     *("--alpha-lr=0.01", "--alpha-weight-decay=0.1", "--alpha-betas=(0.8, 0.9)"),
     *("--alpha-start=2", "--stop-when-stable=99", "--drift-interval=1", "--drift-limit=0.2"),
-    *("--backprop=store", "--search-strategy=sampling", "--log-interval=3", "--max-epoch=3"),
+    *("--backprop=store", "--log-interval=3", "--max-epoch=3", "--active-share=0.5"),
     *("--save-interval-updates=1", "--checkpoint-suffix="),
 ]
 
@@ -131,6 +131,65 @@ def test_another_optimizer_or_criterion_needs_a_new_begin(data, five, tmp_path, 
         train_in_process(data, folder, *SMALL, flag, updates=6)
     train_in_process(data, folder, *SMALL, flag, "--reset-optimizer", updates=1)
     assert state(folder)["updates"]["num_updates"] == 1
+
+
+STRATEGIES = ("darts", "sampling", "elimination", "evolution")
+#: The strategies whose schedule follows from a flag.
+SCHEDULES = {
+    "--max-update=9": ("elimination", "evolution"),
+    "--warmup-share=0.2": ("elimination",),
+    "--elimination-share=(0.6, 1)": ("elimination",),
+    "--active-share=0.5": (),
+}
+ONE_UPDATE = "--stop-time-hours=1e-9"
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def scheduled(request, data, tmp_path_factory):
+    """By each strategy the first update of a search of ten: its folder, and its flags."""
+    folder = tmp_path_factory.mktemp("resuming") / request.param
+    flags = [*SMALL, "--warmup-share=0.1", f"--search-strategy={request.param}", ONE_UPDATE]
+    train_in_process(data, folder, *flags, updates=10)
+    return request.param, folder, flags
+
+
+def test_another_strategy_needs_a_new_begin(data, scheduled, tmp_path):
+    """Also the default one, as when the flag is forgotten."""
+    strategy, saved, flags = scheduled
+    folder = shutil.copytree(saved, tmp_path / "copy")
+    others = [other for other in STRATEGIES if other != strategy]
+    for other in others:
+        message = f"--search-strategy {other}: the search in .* has {strategy}, .*--reset-optimizer"
+        with pytest.raises(ValueError, match=message):
+            train_in_process(data, folder, *flags, f"--search-strategy={other}", updates=10)
+    assert same(state(folder), state(saved))
+    flags = [*flags, f"--search-strategy={others[0]}"]
+    train_in_process(data, folder, *flags, "--reset-optimizer", updates=10)
+    other = f"--finetune-from-model={saved / 'checkpoint_last.pt'}"
+    train_in_process(data, tmp_path / "tuned", *flags, other, updates=10)
+    for changed in (folder, tmp_path / "tuned"):
+        assert state(changed)["updates"]["num_updates"] == 1
+
+
+@pytest.mark.parametrize("flag", SCHEDULES)
+def test_another_schedule_is_warned_of(data, scheduled, tmp_path, caplog, flag):
+    strategy, saved, flags = scheduled
+    folder = shutil.copytree(saved, tmp_path / "copy")
+    train_in_process(data, folder, *flags, updates=10)
+    assert "its schedule" not in caplog.text
+    train_in_process(data, folder, *flags, flag, updates=10)
+    warned = f"{flag.replace('=', ' ')}: the search in {folder}/checkpoint_last.pt has "
+    assert (warned in caplog.text) == (strategy in SCHEDULES[flag])
+    assert state(folder)["updates"]["num_updates"] == 3
+
+
+def test_a_checkpoint_from_before_the_strategies_goes_on(data, five, tmp_path):
+    content = load(five / "checkpoint_last.pt")
+    for flag in ("search_strategy", "warmup_share", "elimination_share"):
+        del content["cfg"]["task"][flag]
+    torch.save(content, tmp_path / "checkpoint_last.pt")
+    train_in_process(data, tmp_path, *SMALL, updates=6)
+    assert state(tmp_path)["updates"]["num_updates"] == 6
 
 
 def test_without_the_state_of_the_optimizer(data, tmp_path):

@@ -1,5 +1,7 @@
 """alpha's batches, from any point on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from hypothesis import example, given, settings
@@ -8,6 +10,7 @@ from pairs import batches_of, content, iterator, pairs_in, translations
 
 from fairseq_revdarts.data.alpha_batches import AlphaBatches
 from fairseq_revdarts.data.divided import divide
+from fairseq_revdarts.tasks.divided_translation import DividedTranslationTask
 
 moderate = settings(deadline=None, max_examples=50)
 seeds = st.integers(0, 2**32 - 1)
@@ -127,6 +130,22 @@ def test_taking_batches_leaves_the_random_state_as_it_was(count, offset, seed):
     drawn = np.random.random()
     np.random.seed(seed)
     assert drawn == np.random.random()
+
+
+@moderate
+@given(st.integers(0, PER_EPOCH + 1), st.integers(1, PER_EPOCH), st.integers(0, 1))
+@example((PER_EPOCH + 1) // 2, PER_EPOCH, 1)  # at the end of an epoch
+def test_the_first_batches_are_those_of_all_processes_whatever_alpha_has_taken(taken, count, rank):
+    """And alpha goes on as if nobody had asked for them."""
+    epochs = iterator(ALPHA_SHARE, 2, rank)()
+    batches = AlphaBatches(lambda: epochs, start())
+    straight = AlphaBatches(iterator(ALPHA_SHARE, 2, rank), start())
+    assert content(batches.take(taken)) == content(straight.take(taken))
+    task = SimpleNamespace(alpha_iterator=lambda: epochs)
+    first = DividedTranslationTask.first_alpha_batches(task, count)
+    expected = AlphaBatches(iterator(ALPHA_SHARE), start()).take(count)
+    assert content(first) == content(expected)
+    assert content(batches.take(count)) == content(straight.take(count))
 
 
 def test_nothing_is_built_before_the_first_batch_is_asked_for():

@@ -107,6 +107,24 @@ def test_nothing_is_computed_before_it_is_asked_for(network):
         assert alignment.call_count == 1
 
 
+@each_network
+@pytest.mark.parametrize("asked", [None, "hard"])
+def test_decoding_gives_it_if_fairseq_says_that_it_is_asked_for(network, asked):
+    """A full forward always does, and fairseq learns where it has to take it from."""
+    model, (source, target) = BUILD[network](), pairs()
+    model.make_generation_fast_(need_attn=asked)
+    assert model.full_context_alignment == (asked is None)
+    encoder_out = model.encoder(source)
+    with mock.patch.object(CrossAttention, "alignment") as alignment:
+        for state in ({}, None):
+            _, extra = model.decoder(target[:, :1], encoder_out, incremental_state=state)
+            left_out = asked is None and state is not None
+            (weights,) = extra["attn"]
+            assert (weights is None) == left_out
+            assert alignment.called == (not left_out)
+            alignment.reset_mock()
+
+
 def test_another_layer_than_the_last():
     model = BUILD["derived"]().eval()
     source, target = pairs()

@@ -5,11 +5,10 @@ import functools
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import activation_peak_of, build_stack, context, gradients_in, settings
+from helpers import activation_peak_of, build_stack, context, gradients_in, mixture_of_all, settings
 from torch import nn
 
 from fairseq_revdarts.modules.context import Context
-from fairseq_revdarts.modules.mixture import Mixture
 from fairseq_revdarts.modules.operations import build_operation
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
@@ -33,7 +32,7 @@ def activation_peak(
     mixture = None
     if len(names) > 1:
         uniform = torch.full((1, SPLITS, len(names)), 1 / len(names), dtype=torch.float64)
-        mixture = Mixture.of_all(uniform)
+        mixture = mixture_of_all(uniform)
     weights = list(stack.parameters())
 
     call = wrapper(stack)

@@ -6,7 +6,7 @@ Embeddings, positions, the loop over the cells and the output are those of fairs
 import argparse
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
@@ -22,7 +22,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import Tensor, nn
 
-from ...modules.alignment import Alignment
+from ...modules.alignment import AligningDecoder, AligningModel
 from ...modules.context import OperationSettings
 from .cells import WIDE_ATTENTION_HEADS, EvolvedDecoderCell, EvolvedEncoderCell
 
@@ -124,7 +124,7 @@ class EvolvedTransformerEncoder(TransformerEncoderBase):
         return EvolvedEncoderCell(_settings(cfg, causal=False))
 
 
-class EvolvedTransformerDecoder(TransformerDecoderBase):
+class EvolvedTransformerDecoder(AligningDecoder, TransformerDecoderBase):
     """fairseq's decoder around the decoder cells."""
 
     def build_decoder_layer(
@@ -135,25 +135,30 @@ class EvolvedTransformerDecoder(TransformerDecoderBase):
 
     def extract_features(
         self,
-        *args: Any,
+        prev_output_tokens: Tensor,
+        encoder_out: Optional[Dict[str, List[Tensor]]],
+        incremental_state: Optional[Dict[str, Any]] = None,
+        full_context_alignment: bool = False,
         alignment_layer: Optional[int] = None,
         alignment_heads: Optional[int] = None,
-        **kwargs: Any,
     ) -> Tuple[Tensor, Dict[str, Any]]:
-        """As in fairseq; the attention (B, T, S) is that of a cell's last cross-attention."""
+        """As in fairseq; the attention (B, T, S) is that of a cell's last cross-attention.
+
+        It is computed when it is read, and None in decoding without --print-alignment.
+        """
         cell = self.layers[-1 if alignment_layer is None else alignment_layer]
         attention, inputs = cell.cross_attention.operations[0], []
         hook = attention.register_forward_pre_hook(lambda _, given: inputs.extend(given))
         with hook:
-            x, extra = super().extract_features(*args, **kwargs)
-        return x, {
-            **extra,
-            "attn": Alignment(partial(attention.alignment, *inputs, heads=alignment_heads)),
-        }
+            x, extra = super().extract_features(
+                prev_output_tokens, encoder_out, incremental_state, full_context_alignment
+            )
+        compute = partial(attention.alignment, *inputs, heads=alignment_heads)
+        return x, {**extra, "attn": self.alignment_or_none(incremental_state, compute)}
 
 
 @register_model("evolved_transformer", dataclass=EvolvedTransformerConfig)
-class EvolvedTransformerModel(TransformerModelBase):
+class EvolvedTransformerModel(AligningModel, TransformerModelBase):
     """The Evolved Transformer.
 
     "The Evolved Transformer" (So, Liang and Le 2019), https://arxiv.org/abs/1901.11117

@@ -14,10 +14,11 @@ from fairseq.models.transformer import Linear
 from fairseq.modules import FairseqDropout, LayerNorm, PositionalEmbedding
 from torch import Tensor, nn
 
-from ...modules.alignment import Alignment
+from ...modules.alignment import AligningDecoder
 from ...modules.context import Context, OperationSettings
 from ...modules.mixture import Mixture
-from ...modules.reversible_stack import ReversibleLayer, ReversibleStack
+from ...modules.reversible_layer import ReversibleLayer
+from ...modules.reversible_stack import ReversibleStack
 from .config import NetworkShape, RevDartsTransformerConfig
 
 #: Gives the living candidates of a stack's next call, or None in a derived network.
@@ -145,7 +146,7 @@ class RevDartsEncoder(FairseqEncoder):
         return self.max_source_positions
 
 
-class RevDartsDecoder(FairseqIncrementalDecoder):
+class RevDartsDecoder(AligningDecoder, FairseqIncrementalDecoder):
     """Embeddings, a reversible stack, a final LayerNorm, and the factorised output projection."""
 
     def __init__(
@@ -198,8 +199,9 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
         """Features (B, T, d) before the output projection, and {"attn": [(B, T, S)]}.
 
         The attention is that of the last layer's last node, a mean over its first `alignment_heads`
-        heads (all of them by default). It is computed when it is read. `target_padded_left` is
-        whether there is padding on the left, if that is known.
+        heads (all of them by default). It is computed when it is read, and None in decoding without
+        --print-alignment. `target_padded_left` is whether there is padding on the left, if that is
+        known.
 
         Raises:
             ValueError: `alignment_layer` is not the last layer
@@ -214,7 +216,9 @@ class RevDartsDecoder(FairseqIncrementalDecoder):
             prev_output_tokens, encoder_out, incremental_state, target_padded_left
         )
         stream = self.stack(x, context, self.mixture())
-        attention = Alignment(partial(self._alignment, stream, context, alignment_heads))
+        attention = self.alignment_or_none(
+            incremental_state, partial(self._alignment, stream, context, alignment_heads)
+        )
         return self.layer_norm(stream).transpose(0, 1), {"attn": attention}
 
     def output_layer(self, features: Tensor, **unused: Any) -> Tensor:

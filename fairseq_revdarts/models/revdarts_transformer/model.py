@@ -19,6 +19,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
+from ...modules.alignment import AligningModel
 from ...modules.architecture import Architecture
 from ...modules.mixture import Mixture
 from ...modules.reversible_stack import ReversibleStack
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 @register_model("revdarts_transformer", dataclass=RevDartsTransformerConfig)
-class RevDartsTransformerModel(FairseqEncoderDecoderModel):
+class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
     """Transformer of multi-split reversible layers: supernet or derived network.
 
     "Memory-Efficient Differentiable Transformer Architecture Search" (Zhao et al. 2021),
