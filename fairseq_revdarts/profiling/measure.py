@@ -192,6 +192,10 @@ def time_beam_search(
     workload: Workload, model: FairseqEncoderDecoderModel, beam: int
 ) -> Tuple[float, int]:
     """Seconds of fairseq's beam search over the workload's batch, and the tokens that it wrote."""
+    # As fairseq-generate does, whose own hook would forbid training afterwards.
+    aligning = [module for module in model.modules() if hasattr(module, "need_attn")]
+    for module in aligning:
+        module.need_attn = False
     generator = SequenceGenerator(
         [model.eval()],
         workload.task().target_dictionary,
@@ -208,4 +212,6 @@ def time_beam_search(
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     model.train()
+    for module in aligning:
+        module.need_attn = True
     return seconds, sum(len(best["tokens"]) for best, *_ in hypotheses)
