@@ -8,6 +8,7 @@ is loaded.
 """
 
 import argparse
+import codecs
 import sys
 import typing
 from collections import defaultdict
@@ -25,6 +26,7 @@ except ImportError:  # numpy 1
 
 SAFE_GLOBALS: List[Any] = [
     argparse.Namespace,
+    codecs.encode,  # for bytes in numpy's arrays; torch 2.4 does not know it
     _reconstruct,
     scalar,
     np.ndarray,

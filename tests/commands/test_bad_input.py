@@ -8,7 +8,16 @@ import pytest
 import torch
 from fairseq_cli.generate import cli_main as fairseq_generate
 from fairseq_cli.preprocess import cli_main as fairseq_preprocess
-from running import GENERATE, RETRAIN, SEARCH, in_process, load, train, train_in_process
+from running import (
+    GENERATE,
+    RETRAIN,
+    SEARCH,
+    in_process,
+    load,
+    train,
+    train_in_process,
+    weights_only,
+)
 from searches import CUSTOM_MESSAGE, save, with_custom_operation
 
 from fairseq_revdarts.cli.derive import main as derive
@@ -51,7 +60,13 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("kind", [*BROKEN, *FOREIGN])
+KINDS = [
+    pytest.param(kind, marks=weights_only if kind.startswith("malicious") else ())
+    for kind in (*BROKEN, *FOREIGN)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_that_is_broken_or_foreign(data, search, tmp_path, monkeypatch, capsys, kind):
     """Given to the search, to training, to fairseq-generate and to revdarts-derive."""
     path, folder = tmp_path / "other.pt", tmp_path / "out"

@@ -10,6 +10,7 @@ import re
 import sys
 
 import pytest
+import torch
 from running import CHECKOUT, RETRAIN, SEARCH, read_log, run, train
 
 GOLDEN = CHECKOUT / "tests/golden_losses.json"
@@ -51,6 +52,7 @@ def losses_of_a_training(data, folder):
     ("losses_of", "tolerance"),
     [(losses_of_a_search, OF_SEARCH_LOG), (losses_of_a_training, OF_LOG_OF_THREE_DIGITS)],
 )
+@pytest.mark.skipif(torch.__version__ < "2.6", reason="another torch draws other dropout masks")
 def test_losses_are_the_golden_ones(words, tmp_path, losses_of, tolerance):
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     # fairseq 0.12.2 makes up other batches than fairseq-fixed.

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from running import GENERATE, TEST_SENTENCES, hypotheses, run
+from running import GENERATE, TEST_SENTENCES, hypotheses, run, weights_only
 
 import fairseq_revdarts
 
@@ -59,6 +59,7 @@ def test_one_folder_with_everything(data, raw, retrained, arguments, tmp_path):
     assert alone.translate(sentence, **SHORT) == expected
 
 
+@weights_only
 def test_only_weights_are_loaded(retrained, arguments, tmp_path):
     """A checkpoint that would build other objects is refused."""
     checkpoint = torch.load(retrained / "checkpoint_last.pt", weights_only=True)
