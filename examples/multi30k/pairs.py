@@ -1,8 +1,9 @@
 """Print how good each kind of network is on each pair of languages. three_pairs.sh calls this.
 
-Reads WORK/SOURCE-TARGET, a folder for each pair, as table.py does. Also writes WORK/networks.csv,
-one row for each network, which `revdarts-plot` draws. Times are shares of fairseq's transformer:
-processor seconds of the training, and seconds per token of the translation.
+Reads WORK/SOURCE-TARGET, a folder for each pair, as table.py does. A kind is shown at its best
+dropout: that of the least validation loss on the pair for which several were tried. Also writes
+WORK/networks.csv, one row for each network, which `revdarts-plot` draws. Times are shares of
+fairseq's transformer: processor seconds of the training, and seconds per token of the translation.
 """
 
 import argparse
@@ -11,12 +12,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List
 
-from table import COLUMNS, mean, networks_in, signatures_of, write_networks
+from table import COLUMNS, best_of, mean, networks_in, signatures_of, write_networks
 
 REFERENCE = "transformer"
 HEADINGS = (
     "pair",
     "network",
+    "dropout",
     "trainings",
     "BLEU, mean",
     "its standard deviation",
@@ -41,6 +43,7 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     cells = (
         pair,
         kind,
+        f"{networks[0]['dropout']:g}",
         str(len(networks)),
         f"{statistics.mean(scores):.2f}",
         f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-",
@@ -58,23 +61,35 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
-    work = parser.parse_args().work
-    networks = [
-        {"pair": folder.parent.name, **network}
-        for folder in sorted(work.glob("*-*/stages"))
-        for network in networks_in(folder.parent)
-    ]
-    if not networks:
-        parser.error(f"{work}: no network scored there; three_pairs.sh does it")
+    parser.add_argument("tuned", metavar="PAIR", help="for which several dropouts were tried")
+    parser.add_argument("dropouts", metavar="DROPOUT", nargs="+")
+    parser.add_argument("--best-dropout", metavar="KIND", help="print that of a kind")
+    args = parser.parse_args()
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for network in networks:
-        pairs[network["pair"]][network["kind"]].append(network)
+    for folder in sorted(args.work.glob("*-*/stages")):
+        for network in networks_in(folder.parent):
+            pairs[folder.parent.name][network["kind"]].append(network)
+    tuned = pairs[args.tuned]
+    try:
+        if args.best_dropout:
+            print(best_of("dropout", args.dropouts, tuned[args.best_dropout]))
+            return
+        best = {kind: float(best_of("dropout", args.dropouts, tuned[kind])) for kind in tuned}
+    except ValueError as error:
+        parser.error(f"{args.best_dropout or args.tuned}: {error}")
+    shown = []
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
     for pair, kinds in pairs.items():
-        for kind in sorted(kinds, key=lambda kind: mean(kinds[kind], "loss")):
-            print(row(pair, kind, kinds))
-    print("", *signatures_of(networks), sep="\n")
-    write_networks(work / "networks.csv", networks, ("pair", *COLUMNS, "chrf"))
+        chosen = {
+            kind: [each for each in members if each["dropout"] == best[kind]]
+            for kind, members in kinds.items()
+            if kind in best
+        }
+        for kind in sorted(filter(chosen.get, chosen), key=lambda kind: mean(chosen[kind], "loss")):
+            print(row(pair, kind, chosen))
+            shown += [{"pair": pair, **each} for each in chosen[kind]]
+    print("", *signatures_of(shown), sep="\n")
+    write_networks(args.work / "networks.csv", shown, ("pair", *COLUMNS, "dropout", "chrf"))
 
 
 if __name__ == "__main__":

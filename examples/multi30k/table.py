@@ -14,7 +14,7 @@ import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence
 
 import torch
 
@@ -40,23 +40,26 @@ def numbers(pattern: str, path: Path) -> List[float]:
     return [float(found.replace(",", "")) for found in re.findall(pattern, text, re.MULTILINE)]
 
 
-def settings_of(checkpoint: Path) -> Tuple[str, float]:
-    """A checkpoint's genotype, as JSON (empty if it is fairseq's), and its learning rate."""
+def settings_of(checkpoint: Path) -> Dict[str, Any]:
+    """A checkpoint's genotype, as JSON (empty without one), its learning rate and its dropout."""
     config = torch.load(checkpoint, weights_only=True, mmap=True)["cfg"]
     model = config["model"]
-    genotype = dict(vars(model) if isinstance(model, argparse.Namespace) else model).get("genotype")
-    return json.dumps(json.loads(genotype)) if genotype else "", config["optimization"]["lr"][0]
+    flags = dict(vars(model) if isinstance(model, argparse.Namespace) else model)
+    genotype = flags.get("genotype")
+    return {
+        "genotype": json.dumps(json.loads(genotype)) if genotype else "",
+        "rate": config["optimization"]["lr"][0],
+        "dropout": flags["dropout"],
+    }
 
 
 def network(work: Path, run: str) -> Dict[str, Any]:
     """What is known of a network that was scored, such as "random3-1", training seed 1."""
     score, log = work / f"stages/{run}-score.log", work / f"stages/{run}.log"
     kind, seed = re.match(r"([a-z]+).*-(\d+)$", run).groups()
-    genotype, rate = settings_of(work / run / "checkpoint_last.pt")
     return {
         "kind": kind,
-        "rate": rate,
-        "genotype": genotype,
+        **settings_of(work / run / "checkpoint_last.pt"),
         "seed": int(seed),
         "parameters": int(numbers(r"^parameters = ([\d,]+)", score)[-1]),
         "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1],
@@ -87,9 +90,20 @@ def of_first_seed(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [each for each in networks if each["seed"] == first]
 
 
-def best_rate(networks: List[Dict[str, Any]]) -> float:
-    """The learning rate at which networks of one kind have the least validation loss."""
-    return min(of_first_seed(networks), key=lambda each: each["loss"])["rate"]
+def best(setting: str, networks: List[Dict[str, Any]]) -> float:
+    """The "rate" or "dropout" at which networks of one kind have the least mean validation loss."""
+    tried: Dict[float, List[Dict[str, Any]]] = defaultdict(list)
+    for each in of_first_seed(networks):
+        tried[each[setting]].append(each)
+    return min(tried, key=lambda value: mean(tried[value], "loss"))
+
+
+def best_of(setting: str, values: List[str], networks: List[Dict[str, Any]]) -> str:
+    """As `best`, of `values` alone, one of which it returns. A ValueError if none was scored."""
+    tried = [each for each in networks if each[setting] in map(float, values)]
+    if not tried:
+        raise ValueError(f"no network with {setting} {' or '.join(values)} was scored; see its log")
+    return next(value for value in values if float(value) == best(setting, tried))
 
 
 def mean(networks: List[Dict[str, Any]], name: str) -> float:
@@ -112,18 +126,18 @@ def row(kind: str, networks: List[Dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def at_best_rate(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Networks of one kind that were trained at its best learning rate."""
-    return [each for each in networks if each["rate"] == best_rate(networks)]
+def at_best(setting: str, networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Networks of one kind that were trained at its best "rate" or "dropout"."""
+    return [each for each in networks if each[setting] == best(setting, networks)]
 
 
-def table(best: Dict[str, List[Dict[str, Any]]]) -> List[str]:
+def table(shown: Dict[str, List[Dict[str, Any]]]) -> List[str]:
     """A row for each kind, the lowest validation loss first."""
-    ordered = sorted(best, key=lambda kind: mean(best[kind], "loss"))
+    ordered = sorted(shown, key=lambda kind: mean(shown[kind], "loss"))
     return [
         f"| {' | '.join(HEADINGS)} |",
         "| --- " * len(HEADINGS) + "|",
-        *(row(kind, best[kind]) for kind in ordered),
+        *(row(kind, shown[kind]) for kind in ordered),
     ]
 
 
@@ -175,17 +189,17 @@ def main() -> None:
         kinds[each["kind"]].append(each)
     if args.best_rate:
         kind, *rates = args.best_rate
-        tried = [each for each in kinds[kind] if each["rate"] in map(float, rates)]
-        if not tried:
-            parser.error(f"{kind}: no network was scored at {', '.join(rates)}; see its logs")
-        print(next(rate for rate in rates if float(rate) == best_rate(tried)))
+        try:
+            print(best_of("rate", rates, kinds[kind]))
+        except ValueError as error:
+            parser.error(f"{kind}: {error}")
         return
     if not kinds:
         parser.error(f"{args.work}: no network scored there; proof.sh does it")
-    best = {kind: at_best_rate(members) for kind, members in kinds.items()}
-    networks = [each for members in best.values() for each in members]
+    shown = {kind: at_best("rate", members) for kind, members in kinds.items()}
+    networks = [each for members in shown.values() for each in members]
     write_networks(args.work / "networks.csv", networks, COLUMNS)
-    parts = (table(best), rates_table(kinds), searches_table(args.work))
+    parts = (table(shown), rates_table(kinds), searches_table(args.work))
     print("\n\n".join("\n".join(part) for part in parts))
     print("\n" + "\n".join(signatures_of(networks)))
 
