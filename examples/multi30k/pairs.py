@@ -1,8 +1,8 @@
 """Print how good each kind of network is on each pair of languages. three_pairs.sh calls this.
 
 Reads WORK/SOURCE-TARGET, a folder for each pair, as table.py does. A kind is shown at its best
-dropout: that of the least validation loss on the pair for which several were tried. Also writes
-WORK/networks.csv, one row for each network, which `revdarts-plot` draws. Times are shares of
+learning rate: that of the least validation loss on the pair for which several were tried. Also
+writes WORK/networks.csv, one row for each network, which `revdarts-plot` draws. Times are shares of
 fairseq's transformer: processor seconds of the training, and seconds per token of the translation.
 """
 
@@ -18,7 +18,7 @@ REFERENCE = "transformer"
 HEADINGS = (
     "pair",
     "network",
-    "dropout",
+    "learning rate",
     "trainings",
     "BLEU, mean",
     "its standard deviation",
@@ -43,7 +43,7 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     cells = (
         pair,
         kind,
-        f"{networks[0]['dropout']:g}",
+        f"{networks[0]['rate']:g}",
         str(len(networks)),
         f"{statistics.mean(scores):.2f}",
         f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-",
@@ -61,9 +61,9 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
-    parser.add_argument("tuned", metavar="PAIR", help="for which several dropouts were tried")
-    parser.add_argument("dropouts", metavar="DROPOUT", nargs="+")
-    parser.add_argument("--best-dropout", metavar="KIND", help="print that of a kind")
+    parser.add_argument("tuned", metavar="PAIR", help="for which several learning rates were tried")
+    parser.add_argument("rates", metavar="RATE", nargs="+")
+    parser.add_argument("--best-rate", metavar="KIND", help="print that of a kind")
     args = parser.parse_args()
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted(args.work.glob("*-*/stages")):
@@ -71,17 +71,17 @@ def main() -> None:
             pairs[folder.parent.name][network["kind"]].append(network)
     tuned = pairs[args.tuned]
     try:
-        if args.best_dropout:
-            print(best_of("dropout", args.dropouts, tuned[args.best_dropout]))
+        if args.best_rate:
+            print(best_of(args.rates, tuned[args.best_rate]))
             return
-        best = {kind: float(best_of("dropout", args.dropouts, tuned[kind])) for kind in tuned}
+        best = {kind: float(best_of(args.rates, tuned[kind])) for kind in tuned}
     except ValueError as error:
-        parser.error(f"{args.best_dropout or args.tuned}: {error}")
+        parser.error(f"{args.best_rate or args.tuned}: {error}")
     shown = []
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
     for pair, kinds in pairs.items():
         chosen = {
-            kind: [each for each in members if each["dropout"] == best[kind]]
+            kind: [each for each in members if each["rate"] == best[kind]]
             for kind, members in kinds.items()
             if kind in best
         }
@@ -89,7 +89,7 @@ def main() -> None:
             print(row(pair, kind, chosen))
             shown += [{"pair": pair, **each} for each in chosen[kind]]
     print("", *signatures_of(shown), sep="\n")
-    write_networks(args.work / "networks.csv", shown, ("pair", *COLUMNS, "dropout", "chrf"))
+    write_networks(args.work / "networks.csv", shown, ("pair", *COLUMNS, "chrf"))
 
 
 if __name__ == "__main__":

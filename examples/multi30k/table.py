@@ -41,7 +41,7 @@ def numbers(pattern: str, path: Path) -> List[float]:
 
 
 def settings_of(checkpoint: Path) -> Dict[str, Any]:
-    """A checkpoint's genotype, as JSON (empty without one), its learning rate and its dropout."""
+    """A checkpoint's genotype, as JSON (empty without one), and its learning rate."""
     config = torch.load(checkpoint, weights_only=True, mmap=True)["cfg"]
     model = config["model"]
     flags = dict(vars(model) if isinstance(model, argparse.Namespace) else model)
@@ -49,7 +49,6 @@ def settings_of(checkpoint: Path) -> Dict[str, Any]:
     return {
         "genotype": json.dumps(json.loads(genotype)) if genotype else "",
         "rate": config["optimization"]["lr"][0],
-        "dropout": flags["dropout"],
     }
 
 
@@ -90,20 +89,24 @@ def of_first_seed(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [each for each in networks if each["seed"] == first]
 
 
-def best(setting: str, networks: List[Dict[str, Any]]) -> float:
-    """The "rate" or "dropout" at which networks of one kind have the least mean validation loss."""
+def best_rate(networks: List[Dict[str, Any]]) -> float:
+    """The learning rate at which networks of one kind have the least mean validation loss."""
     tried: Dict[float, List[Dict[str, Any]]] = defaultdict(list)
     for each in of_first_seed(networks):
-        tried[each[setting]].append(each)
-    return min(tried, key=lambda value: mean(tried[value], "loss"))
+        tried[each["rate"]].append(each)
+    return min(tried, key=lambda rate: mean(tried[rate], "loss"))
 
 
-def best_of(setting: str, values: List[str], networks: List[Dict[str, Any]]) -> str:
-    """As `best`, of `values` alone, one of which it returns. A ValueError if none was scored."""
-    tried = [each for each in networks if each[setting] in map(float, values)]
+def best_of(rates: List[str], networks: List[Dict[str, Any]]) -> str:
+    """As `best_rate`, but only of `rates`, one of which it returns.
+
+    Raises:
+        ValueError: no network was scored at one of them
+    """
+    tried = [each for each in networks if each["rate"] in map(float, rates)]
     if not tried:
-        raise ValueError(f"no network with {setting} {' or '.join(values)} was scored; see its log")
-    return next(value for value in values if float(value) == best(setting, tried))
+        raise ValueError(f"no network was scored at {' or '.join(rates)}; see the logs")
+    return next(rate for rate in rates if float(rate) == best_rate(tried))
 
 
 def mean(networks: List[Dict[str, Any]], name: str) -> float:
@@ -126,9 +129,9 @@ def row(kind: str, networks: List[Dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def at_best(setting: str, networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Networks of one kind that were trained at its best "rate" or "dropout"."""
-    return [each for each in networks if each[setting] == best(setting, networks)]
+def at_best_rate(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Networks of one kind that were trained at its best learning rate."""
+    return [each for each in networks if each["rate"] == best_rate(networks)]
 
 
 def table(shown: Dict[str, List[Dict[str, Any]]]) -> List[str]:
@@ -190,13 +193,13 @@ def main() -> None:
     if args.best_rate:
         kind, *rates = args.best_rate
         try:
-            print(best_of("rate", rates, kinds[kind]))
+            print(best_of(rates, kinds[kind]))
         except ValueError as error:
             parser.error(f"{kind}: {error}")
         return
     if not kinds:
         parser.error(f"{args.work}: no network scored there; proof.sh does it")
-    shown = {kind: at_best("rate", members) for kind, members in kinds.items()}
+    shown = {kind: at_best_rate(members) for kind, members in kinds.items()}
     networks = [each for members in shown.values() for each in members]
     write_networks(args.work / "networks.csv", networks, COLUMNS)
     parts = (table(shown), rates_table(kinds), searches_table(args.work))

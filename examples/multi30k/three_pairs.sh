@@ -7,15 +7,15 @@
 #   random       two random genotypes, the first of benchmark.csv
 #   evolved      the Evolved Transformer
 #   bash examples/multi30k/three_pairs.sh --data DIR
-# On English-German each kind is trained with each dropout, once. All its other trainings take the one of the
-# least validation loss. The end is a table, also in summary.txt, and a picture. After an interruption, start
+# On English-German each kind is trained at each learning rate, once. All its other trainings take the one of
+# the least validation loss. The end is a table, also in summary.txt, and a picture. After an interruption, start
 # it again: it continues where it was. From the environment:
-#   SEEDS ("1 2 3")            of each training; all networks are trained with the first before the second
-#   TARGETS ("de fr cs")       target languages; the dropout is chosen on the first
-#   DROPOUTS ("0.1 0.2 0.3")   that are tried
-#   KINDS                      some of those above
-#   FOUND                      another genotype than that of found
-#   JOBS (1)                   networks at a time; give each OMP_NUM_THREADS=1
+#   SEEDS ("1 2 3")               of each training; all are trained with the first before the second
+#   TARGETS ("de fr cs")          target languages; the learning rate is chosen on the first
+#   RATES ("2e-3 4e-3 8e-3")      learning rates
+#   KINDS                         some of those above
+#   FOUND                         another genotype than that of found
+#   JOBS (1)                      networks at a time; give each OMP_NUM_THREADS=1
 # regime.sh and settings.sh list the rest.
 set -euo pipefail
 for option in "$@"; do
@@ -29,11 +29,9 @@ WORK=${WORK:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/work/three-pairs}
 source "$(dirname "${BASH_SOURCE[0]}")/regime.sh"
 root=$work
 read -ra kinds <<<"${KINDS:-transformer found random1 random2 evolved}"
-read -ra dropouts <<<"${DROPOUTS:-0.1 0.2 0.3}"
+read -ra rates <<<"${RATES:-2e-3 4e-3 8e-3}"
 read -ra seeds <<<"${SEEDS:-1 2 3}"
 first=${targets%% *}
-# The best on English-German: of 4 and 8e-3 for the transformer, of 2, 4 and 8e-3 for random genotypes.
-rate=8e-3
 
 enter() { # TARGET
     target_language=$1 work=$root/$source_language-$1
@@ -49,11 +47,11 @@ genotype_of() { # KIND
     esac
 }
 
-train_one() { # KIND/DROPOUT/TARGET SEED
-    local kind dropout target
-    IFS=/ read -r kind dropout target <<<"$1"
+train_one() { # KIND/RATE/TARGET SEED
+    local kind rate target
+    IFS=/ read -r kind rate target <<<"$1"
     enter "$target"
-    network "$kind-$dropout" "$2" "sized $(genotype_of "$kind")" --lr "$rate" --dropout "$dropout"
+    network "$kind-$rate" "$2" "sized $(genotype_of "$kind")" --lr "$rate"
 }
 
 for kind in "${kinds[@]}"; do genotype_of "$kind" >"/dev/null"; done
@@ -62,14 +60,14 @@ for target in $targets; do
     prepare
 done
 for kind in "${kinds[@]}"; do
-    for dropout in "${dropouts[@]}"; do
-        in_background train_one "$kind/$dropout/$first" "${seeds[0]}"
+    for rate in "${rates[@]}"; do
+        in_background train_one "$kind/$rate/$first" "${seeds[0]}"
     done
 done
 await_fewer_than 1
 declare -A best
-compare() { python "$here/pairs.py" "$root" "$source_language-$first" "${dropouts[@]}" "$@"; }
-for kind in "${kinds[@]}"; do best[$kind]=$(compare --best-dropout "${kind%%[0-9]*}"); done
+compare() { python "$here/pairs.py" "$root" "$source_language-$first" "${rates[@]}" "$@"; }
+for kind in "${kinds[@]}"; do best[$kind]=$(compare --best-rate "${kind%%[0-9]*}"); done
 for seed in "${seeds[@]}"; do
     for kind in "${kinds[@]}"; do
         for target in $targets; do in_background train_one "$kind/${best[$kind]}/$target" "$seed"; done

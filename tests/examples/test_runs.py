@@ -158,9 +158,9 @@ def test_multi30k_benchmark_adds_each_network_once(multi30k, tmp_path):
     assert "its regime is another one" in output and table.read_text().splitlines() == lines
 
 
-def loss_of(work, kind, dropout):
+def loss_of(work, kind, rate):
     """The validation loss of a network that is trained on en-de."""
-    log = (work / f"en-de/stages/{kind}-{dropout}-1.log").read_text()
+    log = (work / f"en-de/stages/{kind}-{rate}-1.log").read_text()
     return float(re.findall(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1])
 
 
@@ -170,10 +170,10 @@ def test_multi30k_three_pairs(multi30k, tmp_path):
         shutil.copy(multi30k / f"{name}.de", multi30k / f"{name}.cs")
     environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "JOBS": "2"}
     environment.update(PARAMETERS="200000", TARGETS="de cs", KINDS="transformer found")
-    environment["DROPOUTS"] = "0.1 0.3"
+    environment["RATES"] = "1e-3 4e-3"
     command = ["bash", CHECKOUT / "examples/multi30k/three_pairs.sh", "--data", multi30k]
     output = run(*command, env=environment)
-    row = r"^\| (en-\w+) \| (\w+) \| 0\.[13] \| 1 \| ([\d.]+) \| - \| ([+-][\d.]+) \| [\d.]+ \|"
+    row = r"^\| (en-\w+) \| (\w+) \| 0\.00[14] \| 1 \| ([\d.]+) \| - \| ([+-][\d.]+) \| [\d.]+ \|"
     rows = {(pair, kind): numbers for pair, kind, *numbers in re.findall(row, output, re.MULTILINE)}
     assert set(rows) == set(itertools.product(("en-de", "en-cs"), ("transformer", "found")))
     for (pair, _), (bleu, lead) in rows.items():
@@ -184,11 +184,11 @@ def test_multi30k_three_pairs(multi30k, tmp_path):
         networks = list(csv.DictReader(file))
     assert {(each["pair"], each["kind"]) for each in networks} == set(rows)
     assert all(float(each["chrf"]) >= 0 for each in networks)
-    chosen = {(each["kind"], each["dropout"]) for each in networks}
+    chosen = {(each["kind"], float(each["rate"])) for each in networks}
     assert len(chosen) == 2  # one for each kind, on all pairs
-    for kind, dropout in chosen:
-        losses = {tried: loss_of(tmp_path, kind, tried) for tried in ("0.1", "0.3")}
-        assert losses[dropout] == min(losses.values())
+    for kind, rate in chosen:
+        losses = {float(tried): loss_of(tmp_path, kind, tried) for tried in ("1e-3", "4e-3")}
+        assert losses[rate] == min(losses.values())
     assert (tmp_path / "networks.svg").exists()
     unknown = run(*command, env={**environment, "KINDS": "foul"}, fails=True)
     assert "foul is none of transformer, found" in unknown
