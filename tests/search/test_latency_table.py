@@ -72,7 +72,7 @@ def test_latency_from_the_measurement_to_the_network(data, tmp_path, capsys):
     }
     file.write_text(json.dumps(measured))
     flags = [*SMALL, *names, *ELIMINATION, "--cost=latency", f"--latency-table={file}"]
-    with pytest.raises(ValueError, match=r"has .* ms per sentence; a limit of at least") as error:
+    with pytest.raises(ValueError, match=r"costs .* ms per sentence; a limit of at least") as error:
         train_in_process(data, tmp_path / "search", *flags, "--cost-limit=1e-3", updates=6)
     (least,) = re.findall(r"find has ([\d,.]+) ms", str(error.value))
     limit = f"--cost-limit={least.replace(',', '')}"
