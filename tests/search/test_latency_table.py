@@ -74,7 +74,7 @@ def test_latency_from_the_measurement_to_the_network(data, tmp_path, capsys):
     flags = [*SMALL, *names, *ELIMINATION, "--cost=latency", f"--latency-table={file}"]
     with pytest.raises(ValueError, match=r"costs .* ms per sentence; a limit of at least") as error:
         train_in_process(data, tmp_path / "search", *flags, "--cost-limit=1e-3", updates=6)
-    (least,) = re.findall(r"find has ([\d,.]+) ms", str(error.value))
+    (least,) = re.findall(r"find costs ([\d,.]+) ms", str(error.value))
     limit = f"--cost-limit={least.replace(',', '')}"
     train_in_process(data, tmp_path / "search", *flags, limit, updates=6)
     found = load_genotype(str(tmp_path / "search/genotype.json"))
