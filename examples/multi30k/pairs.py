@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("tuned", metavar="PAIR", help="for which several learning rates were tried")
     parser.add_argument("rates", metavar="RATE", nargs="+")
-    parser.add_argument("--best-rate", metavar="KIND", help="print that of a kind")
     args = parser.parse_args()
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted(args.work.glob("*-*/stages")):
@@ -71,12 +70,9 @@ def main() -> None:
             pairs[folder.parent.name][network["kind"]].append(network)
     tuned = pairs[args.tuned]
     try:
-        if args.best_rate:
-            print(best_of(args.rates, tuned[args.best_rate]))
-            return
         best = {kind: float(best_of(args.rates, tuned[kind])) for kind in tuned}
     except ValueError as error:
-        parser.error(f"{args.best_rate or args.tuned}: {error}")
+        parser.error(f"{args.tuned}: {error}")
     shown = []
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
     for pair, kinds in pairs.items():

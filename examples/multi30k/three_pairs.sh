@@ -54,7 +54,7 @@ train_one() { # KIND/RATE/TARGET SEED
     network "$kind-$rate" "$2" "sized $(genotype_of "$kind")" --lr "$rate"
 }
 
-for kind in "${kinds[@]}"; do genotype_of "$kind" >"/dev/null"; done
+for kind in "${kinds[@]}"; do genotype_of "$kind" >/dev/null; done
 for target in $targets; do
     enter "$target"
     prepare
@@ -66,8 +66,10 @@ for kind in "${kinds[@]}"; do
 done
 await_fewer_than 1
 declare -A best
-compare() { python "$here/pairs.py" "$root" "$source_language-$first" "${rates[@]}" "$@"; }
-for kind in "${kinds[@]}"; do best[$kind]=$(compare --best-rate "${kind%%[0-9]*}"); done
+tuned=$source_language-$first
+for kind in "${kinds[@]}"; do
+    best[$kind]=$(python "$here/table.py" "$root/$tuned" --best-rate "${kind%%[0-9]*}" "${rates[@]}")
+done
 for seed in "${seeds[@]}"; do
     for kind in "${kinds[@]}"; do
         for target in $targets; do in_background train_one "$kind/${best[$kind]}/$target" "$seed"; done
@@ -75,6 +77,6 @@ for seed in "${seeds[@]}"; do
 done
 await_fewer_than 1
 printf '\n'
-compare | tee "$root/summary.txt"
+python "$here/pairs.py" "$root" "$tuned" "${rates[@]}" | tee "$root/summary.txt"
 revdarts-plot "$root/networks.csv"
 exit $failed
