@@ -99,7 +99,7 @@ train_at() { # KIND SEED RATE
 
 for kind in "${kinds[@]}"; do search_of "$kind" >/dev/null; done
 prepare
-for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | sort -u); do
+for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | awk '!seen[$0]++'); do
     for seed in $(seeds_of "$search"); do in_background searched "$search" "$seed"; done
 done
 await_fewer_than 1

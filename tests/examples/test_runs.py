@@ -111,6 +111,7 @@ def test_multi30k_proof(multi30k, tmp_path):
 @in_checkout
 def test_multi30k_proof_stops_with_all_that_it_started(multi30k, tmp_path):
     environment = {**os.environ, **SMALL, "SEARCH_UPDATES": "10000", "WORK": str(tmp_path)}
+    environment["KINDS"] = "found"
     script = CHECKOUT / "examples/multi30k/proof.sh"
     process = subprocess.Popen(
         ["bash", script, "--data", multi30k],

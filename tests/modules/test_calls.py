@@ -165,20 +165,21 @@ def test_training_modes_are_those_of_the_forward(mode, what):
         assert_equal(dict(zip(tensors, expected)), dict(zip(tensors, found)))
 
 
-def test_modes_and_generator_are_as_before_after_an_error_in_the_backward():
+def test_modes_and_generator_are_as_before_after_an_error_in_the_backward(device):
     stack = build_stack("encoder", [("ffn",), ("ffn",)], depth=1, backprop="reconstruct")
     loss = loss_of(stack, make_inputs("encoder", 2, [("ffn",), ("ffn",)]))
     stack.eval()
 
     def fail(*_):
-        torch.rand(3)
+        torch.rand(3, device=device)  # on a GPU the backward runs in a thread without a default
         raise RuntimeError("out of memory")
 
     stack.layers[0].nodes[1].candidates[0].register_forward_hook(fail)
-    state = torch.get_rng_state()
+    generators = torch.cuda if device == "cuda" else torch
+    state = generators.get_rng_state()
     with pytest.raises(RuntimeError, match="out of memory"):
         loss.backward()
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(generators.get_rng_state(), state)
     assert not any(module.training for module in stack.modules())
 
 

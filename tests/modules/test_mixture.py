@@ -65,6 +65,12 @@ def gradients(model, mode, living):
 SUPERNET = supernet()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_the_device(device):
+    """The supernet that the tests share is made before a device is known."""
+    SUPERNET.to(device)
+
+
 @few
 @given(living_sets(SUPERNET))
 def test_gradients_are_those_of_plain_autograd_for_every_living_set(living):
