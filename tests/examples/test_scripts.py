@@ -101,8 +101,11 @@ def test_transformer_of_as_many_parameters(data, tmp_path):
     parameters = sum(parameter.numel() for parameter in model.parameters())
     torch.save({"model": model.state_dict()}, tmp_path / "checkpoint.pt")
     checkpoint = tmp_path / "checkpoint.pt"
-    counted = run(sys.executable, EXAMPLES / "parameters.py", checkpoint)
-    assert f"parameters = {parameters:,}" in counted
+    copies = {name: weight.clone() for name, weight in model.state_dict().items()}
+    torch.save({"model": copies}, tmp_path / "from_a_gpu.pt")  # fairseq copies each name for itself
+    for path in (checkpoint, tmp_path / "from_a_gpu.pt"):
+        counted = run(sys.executable, EXAMPLES / "parameters.py", path)
+        assert f"parameters = {parameters:,}" in counted
     command = [sys.executable, EXAMPLES / "size.py", "transformer"]
     rest = [f"--data={data}", "--layers=3"]
     assert "--encoder-layers 3 --encoder-embed-dim" in run(*command, checkpoint, *rest)
