@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Does the search pay? Networks of as many parameters each, trained as those of benchmark.csv:
 #   found        what a search by elimination is left with
+#   budget       only if KINDS names it: as found, with a network of at most COST_LIMIT parameters at the size of
+#                the search
 #   darts        each node's most probable operation, after the paper's search
 #   families     the best operation of each node's most probable family, after the same searches
 #   sampling     the best path of the sampling baseline
@@ -15,11 +17,12 @@
 # Each kind is trained at each learning rate, once; its other trainings take the best one. The end is a table,
 # also in summary.txt, and a picture of all networks. After an interruption, start it again: it continues where
 # it was. From the environment:
-#   SEARCHES ("1 2 3 4 5 6")            seeds of found, weights, anew, pooled and evolution: one search each
+#   SEARCHES ("1 2 3 4 5 6")            seeds of found, budget, weights, anew, pooled and evolution: a search each
 #   SEEDS ("1 2 3")                     seeds of the others
 #   RATES ("1e-3 2e-3 4e-3 8e-3")       learning rates
 #   JOBS (1)                            searches or networks at a time; give each OMP_NUM_THREADS=1
 #   KINDS                               some of those above
+#   COST_LIMIT (380000)                 a little less than a mean random network has at the size of the search
 # regime.sh and settings.sh list the rest.
 set -euo pipefail
 work_prefix=proof-
@@ -35,7 +38,7 @@ read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 
 seeds_of() { # KIND
     case $1 in
-    found | weights | anew | pooled | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
+    found | budget | weights | anew | pooled | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
     *) echo "${SEEDS:-1 2 3}" ;;
     esac
 }
@@ -44,6 +47,7 @@ search_for() { # KIND SEED
     local flags="--search-strategy $1" TIMEFORMAT="processor seconds = %U"
     case $1 in
     found) flags="--search-strategy elimination" ;;
+    budget) flags="--search-strategy elimination --cost parameters --cost-limit ${COST_LIMIT:-380000}" ;;
     darts) flags=$darts_flags ;;
     evolution) flags+=" --encoder-layers 4 --decoder-layers 4" ;;
     esac
@@ -66,8 +70,8 @@ search_of() { # KIND: whose search finds its networks
     transformer | evolved) ;;
     families) echo darts ;;
     weights | anew | pooled) echo found ;;
-    found | darts | sampling | evolution) echo "$1" ;;
-    *) echo "KINDS: $1 is none of found, darts, families, sampling, evolution, transformer, evolved," \
+    found | budget | darts | sampling | evolution) echo "$1" ;;
+    *) echo "KINDS: $1 is none of found, budget, darts, families, sampling, evolution, transformer, evolved," \
         "weights, anew, pooled" >&2 && exit 2 ;;
     esac
 }

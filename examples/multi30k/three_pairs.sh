@@ -68,10 +68,11 @@ await_fewer_than 1
 declare -A best
 tuned=$source_language-$first
 for kind in "${kinds[@]}"; do
-    best[$kind]=$(python "$here/table.py" "$root/$tuned" --best-rate "${kind%%[0-9]*}" "${rates[@]}")
+    best[$kind]=$(python "$here/table.py" "$root/$tuned" --best-rate "${kind%%[0-9]*}" "${rates[@]}") || failed=1
 done
 for seed in "${seeds[@]}"; do
     for kind in "${kinds[@]}"; do
+        [ -n "${best[$kind]}" ] || continue
         for target in $targets; do in_background train_one "$kind/${best[$kind]}/$target" "$seed"; done
     done
 done

@@ -74,12 +74,12 @@ def test_multi30k(multi30k, tmp_path):
 @in_checkout
 def test_multi30k_proof(multi30k, tmp_path):
     environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "SEARCHES": "1 2", "JOBS": "2"}
-    environment.update(PARAMETERS="200000", RATES="1e-3 4e-3", KINDS="weights families transformer")
+    environment.update(COST_LIMIT="200000", PARAMETERS="200000", RATES="1e-3 4e-3", KINDS="weights families budget transformer")
     script = CHECKOUT / "examples/multi30k/proof.sh"
     output = run("bash", script, "--data", multi30k, env=environment)
     row = r"^\| (\w+) \| [12] \| [\d.]+ \| [\d.-]+ \| [\d., ]+ \| [\d.]+ \| ([\d,]+) \|"
     rows = re.findall(row, output, re.MULTILINE)
-    kinds = {"weights", "families", "transformer"}
+    kinds = {"weights", "families", "budget", "transformer"}
     assert {name for name, _ in rows} == kinds
     for name, parameters in rows:
         near = abs(int(parameters.replace(",", "")) - 200_000) < 0.01 * 200_000
@@ -95,7 +95,7 @@ def test_multi30k_proof(multi30k, tmp_path):
     assert re.search(r"^\| found \| 2 \| \d+ \|$", summary, re.MULTILINE)  # cost of searches
     with open(tmp_path / "networks.csv", newline="") as file:
         networks = list(csv.DictReader(file))
-    assert len(networks) == 4
+    assert len(networks) == 6
     best = {kind: 1e-3 if float(low) <= float(high) else 4e-3 for kind, low, high in rates}
     for network in networks:
         assert ",".join(network) == "kind,rate,genotype,seed,parameters,loss,bleu,seconds"
