@@ -4,9 +4,11 @@ VOCABULARY=${VOCABULARY:-3000} SEARCH_UPDATES=${SEARCH_UPDATES:-1200} TRAIN_UPDA
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 source "$here/networks.sh"
 parameters=${PARAMETERS:-1000000} tokens=${MAX_TOKENS:-1500}
-common_flags="--max-tokens $tokens --lr-scheduler polynomial_decay --clip-norm 1 --log-format simple"
+# Few checkpoints: before each one, a search by sampling or evolution measures many paths.
+common_flags="--max-tokens $tokens --lr-scheduler polynomial_decay --clip-norm 1 --log-format simple
+    --save-interval-updates 400"
 train_flags="$common_flags --total-num-update $train_updates --warmup-updates $((train_updates / 6)) --dropout 0.1
-    --save-interval-updates 400 --validate-interval 1000"
+    --validate-interval 1000"
 
 regime() { # LEARNING_RATE: in words
     echo "Multi30k $source_language-$target_language, $vocabulary pieces, $parameters parameters, 4+4 layers," \
