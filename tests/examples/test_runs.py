@@ -74,7 +74,12 @@ def test_multi30k(multi30k, tmp_path):
 @in_checkout
 def test_multi30k_proof(multi30k, tmp_path):
     environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "SEARCHES": "1 2", "JOBS": "2"}
-    environment.update(COST_LIMIT="200000", PARAMETERS="200000", RATES="1e-3 4e-3", KINDS="weights families budget transformer")
+    environment.update(
+        COST_LIMIT="200000",
+        PARAMETERS="200000",
+        RATES="1e-3 4e-3",
+        KINDS="weights families budget transformer",
+    )
     script = CHECKOUT / "examples/multi30k/proof.sh"
     output = run("bash", script, "--data", multi30k, env=environment)
     row = r"^\| (\w+) \| [12] \| [\d.]+ \| [\d.-]+ \| [\d., ]+ \| [\d.]+ \| ([\d,]+) \|"
