@@ -85,5 +85,9 @@ translate_and_score() { # FLAGS OF fairseq-generate -- FLAGS OF score.py
     while [ "$1" != -- ]; do flags+=("$1") && shift; done
     python "$here/../average.py" "$work/$folder" --last "$averaged" -o "$work/$folder/average.pt"
     generate "$folder" average.pt "${flags[@]}"
-    score "$folder" "${@:2}"
+    score "$folder" "${@:2}" | tee "$work/$folder.score"
+    local file
+    for file in "$work"/*.score; do # a row for each network that was scored
+        echo "$(basename "$file" .score): $(grep '^[^ ]' "$file" | paste -sd'|' | sed 's/|/, /g')"
+    done >"$work/summary.txt"
 }

@@ -8,6 +8,7 @@ fairseq's transformer: processor seconds of the training, and seconds per token 
 
 import argparse
 import statistics
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List
@@ -68,11 +69,14 @@ def main() -> None:
     for folder in sorted(args.work.glob("*-*/stages")):
         for network in networks_in(folder.parent):
             pairs[folder.parent.name][network["kind"]].append(network)
-    tuned = pairs[args.tuned]
-    try:
-        best = {kind: float(best_of(args.rates, tuned[kind])) for kind in tuned}
-    except ValueError as error:
-        parser.error(f"{args.tuned}: {error}")
+    best = {}
+    for kind, networks in pairs[args.tuned].items():
+        try:
+            best[kind] = float(best_of(args.rates, networks))
+        except ValueError as error:
+            print(f"{args.tuned}, {kind}: {error}", file=sys.stderr)
+    if not best:
+        parser.error(f"{args.tuned}: nothing to choose learning rates by")
     shown = []
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
     for pair, kinds in pairs.items():

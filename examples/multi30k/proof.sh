@@ -93,15 +93,21 @@ flags_of() { # KIND SEED
 }
 
 train_at() { # KIND SEED RATE
-    local flags=()
+    local flags=() search
+    search=$(search_of "$1")-search-$2
+    if [ "$search" != "-search-$2" ] && [ ! -e "$work/stages/$search.done" ]; then
+        echo "$search has not ended" >&2 # its genotype.json is that of a checkpoint
+        return 1
+    fi
     case $1 in
     pooled) flags=(--node-input pooled) ;;
     weights) flags=(--finetune-from-model "$work/found-search-$2/weights.pt") ;;
     esac
-    network "$1-$3" "$2" "flags_of $1 $2" --lr "$3" "${flags[@]}"
+    network "$1-$3" "$2" "flags_of $1 $2" --lr "$3" ${flags[@]+"${flags[@]}"}
 }
 
 for kind in "${kinds[@]}"; do search_of "$kind" >/dev/null; done
+keep_regime
 prepare
 for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | awk '!seen[$0]++'); do
     for seed in $(seeds_of "$search"); do in_background searched "$search" "$seed"; done
@@ -123,6 +129,9 @@ await_fewer_than 1
 printf '\n'
 python "$here/table.py" "$work" | tee "$work/summary.txt"
 revdarts-plot "$work/networks.csv"
-searches=("$work"/found-search-*/)
+searches=()
+for done in "$work"/stages/found-search-*.done; do
+    [ ! -e "$done" ] || searches+=("$work/$(basename "$done" .done)")
+done
 [ ${#searches[@]} -lt 2 ] || revdarts-plot "${searches[@]}" -o "$work/agreement.svg"
 exit $failed

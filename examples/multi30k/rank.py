@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=Path(__file__).parent / "benchmark.csv")
     parser.add_argument("--networks", type=Path, help="networks.csv of proof.sh")
-    parser.add_argument("--k", type=int, default=2, help="random genotypes of the same cost")
+    parser.add_argument("--k", type=int, default=3, help="random genotypes of the same cost")
     parser.add_argument("--search", type=Path, action="append", default=[], help="its folder")
     parser.add_argument("--supernet", type=Path, action="append", default=[], help="a checkpoint")
     args = parser.parse_args()

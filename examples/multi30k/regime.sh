@@ -6,7 +6,7 @@ source "$here/networks.sh"
 parameters=${PARAMETERS:-1000000} tokens=${MAX_TOKENS:-1500}
 # Few checkpoints: before each one, a search by sampling or evolution measures many paths.
 common_flags="--max-tokens $tokens --lr-scheduler polynomial_decay --clip-norm 1 --log-format simple
-    --save-interval-updates 400"
+    --save-interval 1000 --save-interval-updates 400"
 train_flags="$common_flags --total-num-update $train_updates --warmup-updates $((train_updates / 6)) --dropout 0.1
     --validate-interval 1000"
 
@@ -14,4 +14,15 @@ regime() { # LEARNING_RATE: in words
     echo "Multi30k $source_language-$target_language, $vocabulary pieces, $parameters parameters, 4+4 layers," \
         "$train_updates updates of at most $tokens tokens, Adam, lr $1, linear warm-up of" \
         "$((train_updates / 6)) and linear decay, dropout 0.1, label smoothing 0.1, last checkpoint, beam 5"
+}
+
+keep_regime() { # networks that are compared are trained alike: $work is refused if it holds others
+    local now file=$work/regime.txt
+    now=$(regime "of each kind")
+    if [ -e "$file" ] && [ "$(cat "$file")" != "$now" ]; then
+        printf '%s: its networks are trained otherwise; name another WORK.\nthere: %s\nnow: %s\n' \
+            "$work" "$(cat "$file")" "$now" >&2
+        exit 2
+    fi
+    echo "$now" >"$file"
 }

@@ -158,8 +158,8 @@ def rates_table(kinds: Dict[str, List[Dict[str, Any]]]) -> List[str]:
 def searches_table(work: Path) -> List[str]:
     """The processor seconds of the searches, mean over the seeds."""
     seconds: Dict[str, List[int]] = defaultdict(list)
-    for log in sorted((work / "stages").glob("*-search-*.log")):
-        seconds[log.name.split("-")[0]].append(processor_seconds(log))
+    for done in sorted((work / "stages").glob("*-search-*.done")):
+        seconds[done.name.split("-")[0]].append(processor_seconds(done.with_suffix(".log")))
     lines = ["| search | searches | processor seconds |", "| --- | --- | --- |"]
     for kind, spent in seconds.items():
         lines.append(f"| {kind} | {len(spent)} | {statistics.mean(spent):.0f} |")

@@ -4,6 +4,7 @@
 #   transformer  that of fairseq
 #   found        by elimination on English-German: of four searches the one whose network has the least
 #                validation loss there, chosen before any network was trained here
+#   found1 ...   only if KINDS names them: what each of the four searches found, one row of the table
 #   random       two random genotypes, the first of benchmark.csv
 #   evolved      the Evolved Transformer
 #   bash examples/multi30k/three_pairs.sh --data DIR
@@ -12,7 +13,7 @@
 # it again: it continues where it was. From the environment:
 #   SEEDS ("1 2 3")               of each training; all are trained with the first before the second
 #   TARGETS ("de fr cs")          target languages; the learning rate is chosen on the first
-#   RATES ("2e-3 4e-3 8e-3")      learning rates
+#   RATES ("1e-3 2e-3 4e-3 8e-3")      learning rates
 #   KINDS                         some of those above
 #   FOUND                         another genotype than that of found
 #   JOBS (1)                      networks at a time; give each OMP_NUM_THREADS=1
@@ -29,7 +30,7 @@ WORK=${WORK:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/work/three-pairs}
 source "$(dirname "${BASH_SOURCE[0]}")/regime.sh"
 root=$work
 read -ra kinds <<<"${KINDS:-transformer found random1 random2 evolved}"
-read -ra rates <<<"${RATES:-2e-3 4e-3 8e-3}"
+read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 read -ra seeds <<<"${SEEDS:-1 2 3}"
 first=${targets%% *}
 
@@ -42,8 +43,9 @@ genotype_of() { # KIND
     transformer) echo transformer ;;
     evolved) echo evolved_transformer ;;
     found) echo "${FOUND:-multi30k_en_de_elimination_3}" ;;
+    found[1-4]) echo "multi30k_en_de_elimination_${1#found}" ;;
     random*) echo "random:${1#random}" ;;
-    *) echo "KINDS: $1 is none of transformer, found, random1, random2, evolved" >&2 && exit 2 ;;
+    *) echo "KINDS: $1 is none of transformer, found, found1 to found4, random1, random2, evolved" >&2 && exit 2 ;;
     esac
 }
 
@@ -55,6 +57,7 @@ train_one() { # KIND/RATE/TARGET SEED
 }
 
 for kind in "${kinds[@]}"; do genotype_of "$kind" >/dev/null; done
+keep_regime
 for target in $targets; do
     enter "$target"
     prepare

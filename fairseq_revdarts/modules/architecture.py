@@ -172,6 +172,15 @@ class Architecture(nn.Module):
         getattr(self, f"{side}_living")[layer, split, candidate] = False
         self._living[side] = without(self.living(side), layer, split, candidate)
 
+    def eliminated(self) -> Dict[str, List[str]]:
+        """By node, named like "encoder.1.2", the candidates that it has lost, if there are any."""
+        return {
+            node: lost
+            for side, names in self.candidates.items()
+            for node, living in rows_by_node(side, self.living(side)).items()
+            if (lost := [name for name in names if CANDIDATES[side].index(name) not in living])
+        }
+
     def last_choices(self) -> Dict[str, Table]:
         """By side, the probabilities of each node's last two candidates; 0 while more live."""
         return {side: getattr(self, f"{side}_last_choice").tolist() for side in CANDIDATES}

@@ -186,9 +186,10 @@ class SearchMonitor:
         if self._log is not None and update % self._log_interval == 0:
             for name, number in numbers.items():
                 numbers[name] = number.item() if torch.is_tensor(number) else number
-            probabilities = architecture.node_probabilities()
-            numbers = {**losses, **numbers, **limit}
-            self._log.write({"update": update, **numbers, "probabilities": probabilities})
+            nodes: Dict[str, Any] = {"probabilities": architecture.node_probabilities()}
+            if architecture.eliminated():
+                nodes["eliminated"] = architecture.eliminated()
+            self._log.write({"update": update, **losses, **numbers, **limit, **nodes})
             if alpha_loss is not None:
                 self._warn_of_collapse(update, numbers["parameter_free"])
 

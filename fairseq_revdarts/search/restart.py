@@ -28,6 +28,8 @@ BATCHES: Flags = {
     "dataset": ("max_tokens", "batch_size", "required_batch_size_multiple", "grouped_shuffling"),
     "task": ("max_source_positions", "max_target_positions", "num_batch_buckets"),
 }
+#: What every node computes.
+NODES: Flags = {"model": ("node_input",)}
 #: What alpha means, and which candidates live.
 STRATEGY: Flags = {"task": ("search_strategy",)}
 #: Flags from which the schedule of a strategy follows.
@@ -119,6 +121,11 @@ def check_restored(
                 f"{','.join(search.candidates[side])}; they must be the same to go on with it"
             )
     ours, theirs = cfg._get_parent(), checkpoint["cfg"]
+    for flag, saved in _differences(ours, theirs, NODES):
+        raise ValueError(
+            f"{flag}: the search in {path} has {saved}, for which its weights were trained; it "
+            "must be the same to go on with it"
+        )
     if not restart.resets_optimizer:
         _check_schedule(ours, theirs, path)
     if not restart.resets_data:

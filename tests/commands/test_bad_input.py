@@ -98,13 +98,23 @@ def test_a_damaged_last_checkpoint_is_neither_used_nor_overwritten(data, tmp_pat
     assert (tmp_path / "checkpoint_last.pt").read_bytes() == b"PK\x03\x04 cut short"
 
 
-@pytest.mark.parametrize("flag", ["--pooling=avg", "--encoder-splits=3", "--cell-layers=1"])
+@pytest.mark.parametrize(
+    "flag", ["--pooling=avg", "--encoder-splits=3", "--decoder-splits=2", "--cell-layers=1"]
+)
 def test_a_search_of_another_search_space_is_not_taken_up(data, search, tmp_path, flag):
     restored = f"--restore-file={search[0] / 'checkpoint_last.pt'}"
     with pytest.raises(
         ValueError, match=r"checkpoint_last\.pt: its search has another search space"
     ):
         train_in_process(data, tmp_path, *SEARCH, restored, flag, updates=7)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nodes_that_read_their_inputs_in_another_way_are_not_taken_up(data, search, tmp_path):
+    restored = f"--restore-file={search[0] / 'checkpoint_last.pt'}"
+    message = r"--node-input pooled: the search in .*checkpoint_last\.pt has normalized"
+    with pytest.raises(ValueError, match=message):
+        train_in_process(data, tmp_path, *SEARCH, restored, "--node-input=pooled", updates=7)
     assert list(tmp_path.iterdir()) == []
 
 

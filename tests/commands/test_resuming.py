@@ -116,6 +116,17 @@ def test_flags_that_must_not_change_within_an_epoch(data, five, tmp_path, flag):
     assert same(state(folder), state(five))
 
 
+def test_another_number_of_processes_must_not_go_on(data, five, tmp_path):
+    """It divides the data as well: here the checkpoint says that there were two."""
+    folder = shutil.copytree(five, tmp_path / "copy")
+    checkpoint = load(folder / "checkpoint_last.pt")
+    checkpoint["cfg"]["distributed_training"]["distributed_world_size"] = 2
+    checkpoint["cfg"]["task"]["distributed_world_size"] = 2
+    torch.save(checkpoint, folder / "checkpoint_last.pt")
+    with pytest.raises(ValueError, match=r"^--distributed-world-size 1: the search in .* has 2"):
+        train_in_process(data, folder, *SMALL, updates=6)
+
+
 @pytest.mark.parametrize("flag", FREE)
 def test_flags_that_may_change_within_an_epoch(data, five, tmp_path, flag):
     folder = shutil.copytree(five, tmp_path / "copy")

@@ -104,6 +104,8 @@ def test_from_the_archive_to_scores(raw, source, tmp_path):
     assert "the average of checkpoint_1_1.pt, checkpoint_1_2.pt" in output
     assert re.search(r"BLEU = .*\n +signature: nrefs:1\|case:lc.*tok:13a", output)
     assert "tokenised BLEU = " in output and "parameters = " in output
+    summary = (tmp_path / "summary.txt").read_text()
+    assert re.fullmatch(r"found: parameters = .*, BLEU = .*, tokenised BLEU = .*\n", summary)
     assert "done before" in script("train", tmp_path)
 
 

@@ -126,6 +126,8 @@ def test_from_the_archives_to_scores(raw, archives, tmp_path):
     assert "the average of checkpoint_1_1.pt, checkpoint_1_2.pt" in output
     assert re.search(r"BLEU = .*\n +signature: nrefs:1.*tok:13a", output)
     assert "tokenised BLEU = " in output and "parameters = " in output
+    (summary,) = (tmp_path / "en-de").rglob("summary.txt")
+    assert re.match(r"found: parameters = .*, BLEU = .*, tokenised BLEU = ", summary.read_text())
     assert "done before" in script("train", "en-de", tmp_path)
 
 

@@ -109,6 +109,11 @@ def test_alpha_rests_in_the_warm_up_and_when_all_is_decided():
     assert rule.for_alpha(1000) is None
 
 
+@pytest.mark.parametrize(("updates", "rate"), [(1_000, 0.12), (30_000, 0.004)])
+def test_alpha_can_go_equally_far_in_searches_of_any_length(updates, rate):
+    assert elimination(max_update=updates).alpha_defaults() == (pytest.approx(rate), 0.0)
+
+
 def test_the_smallest_alpha_goes_first():
     model = build_model()
     rule, alpha = elimination(model), model.architecture.encoder
@@ -165,6 +170,18 @@ def test_one_candidate_is_left_and_it_is_the_genotype(eliminated, tmp_path):
         row = last["probabilities"][node]
         assert row.pop(name) == 1 and set(row.values()) == {0}
     assert last["alpha_loss"] is None and last["living"] == 1
+
+
+def test_the_log_names_what_is_eliminated(eliminated):
+    before, *_, last = entries = read_log(eliminated / "search.jsonl")
+    assert "eliminated" not in before
+    for node, names in last["eliminated"].items():
+        assert len(names) == len(CANDIDATES[node.split(".")[0]]) - 1
+    assert last["eliminated"].keys() == last["probabilities"].keys()
+    for entry in entries:
+        for node, row in entry["probabilities"].items():
+            gone = entry.get("eliminated", {}).get(node, [])
+            assert gone == [name for name, p in row.items() if p == 0]
 
 
 def test_the_number_of_living_candidates_falls_in_the_log(eliminated):

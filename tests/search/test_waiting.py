@@ -7,7 +7,7 @@ from stand_in import BACKPROP_ON_META, SearchOnDevice, Waits
 
 #: What an update waits for: `to_host` says why. fairseq itself waits several times.
 ALLOWED = ["processes.to_host"]
-STRATEGIES = ["darts", "sampling", "elimination"]
+STRATEGIES = ["darts", "sampling", "elimination", "evolution"]
 FLAGS = [
     *(*SEARCH, "--encoder-layers=1", "--decoder-layers=1", "--cell-layers=1"),
     *("--drift-interval=50", "--drift-limit=1", "--log-interval=50", "--warmup-share=0"),
