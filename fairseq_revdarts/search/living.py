@@ -2,6 +2,8 @@
 
 from typing import Dict
 
+from fairseq.optim import FairseqOptimizer
+
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.mixture import Living
@@ -18,20 +20,30 @@ def living_on(path: Genotype) -> Dict[str, Living]:
     return {side: tuple(layer(side, names) for names in getattr(path, side)) for side in CANDIDATES}
 
 
-def forget_idle_gradients(model: RevDartsTransformerModel, active: Dict[str, Living]) -> None:
+def forget_idle_gradients(
+    model: RevDartsTransformerModel, active: Dict[str, Living], optimizer: FairseqOptimizer
+) -> None:
     """Leave the weights of idle candidates without a gradient: theta's optimizer skips them.
 
-    Over several processes fairseq's legacy_ddp has given them zeros, with which Adam's momentum
-    would move them on.
+    fairseq has given them zeros, with which Adam's momentum would move them on: legacy_ddp over
+    several processes, and in half precision the copies of the weights in fp32. With --fp16 these
+    are one flat vector, in which nothing can be skipped.
 
     Args:
         model: the supernet, without distributed wrappers
         active: the candidates that the update has evaluated; all living ones of other sides
+        optimizer: theta's
     """
+    copies = getattr(optimizer, "fp32_params", None)
+    copy_of = dict(zip(optimizer.fp16_params, copies)) if isinstance(copies, list) else {}
     for side, stack in zip(CANDIDATES, model.stacks()):
         cell = active.get(side) or model.architecture.living(side)
         for layer in stack.layers:
             for node, living in zip(layer.nodes, cell[layer.cell_row]):
                 for index, candidate in enumerate(node.candidates):
-                    if index not in living:
-                        candidate.zero_grad(set_to_none=True)
+                    if index in living:
+                        continue
+                    for weight in candidate.parameters():
+                        weight.grad = None
+                        if weight in copy_of:
+                            copy_of[weight].grad = None

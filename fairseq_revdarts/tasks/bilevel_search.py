@@ -153,7 +153,7 @@ class BilevelSearchTask(DividedTranslationTask):
         """The update of theta, then the update of alpha on as many batches of its share."""
         update = update_num + 1
         self._monitor.check_drift(update)
-        forget_idle_gradients(self._model, self._strategy.for_theta(update))
+        forget_idle_gradients(self._model, self._strategy.for_theta(update), optimizer)
         super().optimizer_step(optimizer, model, update_num)
         theta_loss = self._monitor.take_theta()
         for_alpha = self._strategy.for_alpha(update)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from helpers import build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,17 +191,34 @@ def test_the_number_of_living_candidates_falls_in_the_log(eliminated):
     assert len(set(living)) > 3
 
 
-def test_eliminated_candidates_keep_their_weights_and_their_moments(eliminated):
-    """From the update on in which a candidate of the encoder is eliminated."""
-    earlier, later = (load(checkpoint(eliminated, update)) for update in (6, 8))
-    dead = ~earlier["model"]["architecture.encoder_living"]
-    assert dead.any()
-    names = [n for n, t in earlier["model"].items() if n.startswith("encoder.stack")]
-    moved = {n: not torch.equal(earlier["model"][n], later["model"][n]) for n in names}
-    for layer, split, candidate in dead.nonzero().tolist():
-        prefix = f"encoder.stack.layers.{layer}.nodes.{split}.candidates.{candidate}."
-        assert not any(moved[name] for name in names if name.startswith(prefix))
-    assert any(moved.values())
+def theta(path):
+    """The supernet in a checkpoint; by name, each weight with its state in Adam."""
+    (model,), _ = checkpoint_utils.load_model_ensemble([str(path)])
+    weights, adam = load(path)["model"], load(path)["last_optimizer_state"]["state"]
+    names = [n for n, _ in model.named_parameters() if not n.startswith("architecture")]
+    return model, {n: {"weight": weights[n], **adam.get(i, {})} for i, n in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--fp16", "--fp16-no-flatten-grads"), ("--memory-efficient-fp16",)]
+)
+def test_idle_candidates_keep_their_weights_and_their_moments(data, eliminated, tmp_path, flags):
+    """Eliminated ones, and those that live but are not drawn in an update."""
+    if flags:
+        flags += ("--fp16-init-scale=4",)
+        train_in_process(data, tmp_path, *ELIMINATION, *flags, updates=UPDATES)
+        eliminated = tmp_path
+    for update in range(2, 7):  # the seventh ends an epoch
+        model, before = theta(checkpoint(eliminated, update - 1))
+        _, after = theta(checkpoint(eliminated, update))
+        moved = {name for name in before if not same(before[name], after[name])}
+        assert moved
+        for side, cell in elimination(model).for_theta(update).items():
+            for layer, nodes in enumerate(cell):
+                for split, drawn in enumerate(nodes):
+                    prefix = f"{side}.stack.layers.{layer}.nodes.{split}.candidates."
+                    of_node = [name[len(prefix) :] for name in moved if name.startswith(prefix)]
+                    assert {int(name.split(".")[0]) for name in of_node} <= set(drawn)
 
 
 @pytest.mark.parametrize("update", [2, 4, 5, 6])
