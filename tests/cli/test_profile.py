@@ -80,20 +80,20 @@ def test_a_search_by_a_strategy_is_measured_over_its_schedule(tmp_path):
     assert all(len(rows[name]["pair_seconds"]) == 1 for name in ours)
 
 
-@pytest.mark.parametrize("strategy", ["darts", "sampling", "elimination"])
+@pytest.mark.parametrize("strategy", ["darts", "sampling", "elimination", "evolution"])
 def test_a_schedule_is_what_the_strategy_asks_for(strategy):
     model = build_model()
     schedule = schedule_of(strategy, model, seed=1)
     rule = BY_NAME[strategy](model, BilevelSearchConfig(max_update=MOMENTS))
     for update, moment in enumerate(schedule, 1):
         for row in moment.theta.get("encoder", model.architecture.living("encoder")):
-            expected = {"darts": 13, "sampling": 1}.get(strategy)
+            expected = {"darts": 13, "sampling": 1, "evolution": 1}.get(strategy)
             if expected is None:  # 40 %, at least two
                 living = rule.living_after(update - 1, 13)
                 expected = min(living, max(2, math.ceil(0.4 * living)))
             assert {len(chosen) for chosen in row} == {expected}
     rests = [moment.alpha is None for moment in schedule[:6]]
-    warm_up = {"darts": 0, "sampling": 6, "elimination": 0.2 * MOMENTS}[strategy]
+    warm_up = {"darts": 0, "elimination": 0.2 * MOMENTS}.get(strategy, 6)
     assert rests == [update <= warm_up for update in range(1, 7)]
     assert model.architecture.mean_living() == 13.5
 

@@ -103,6 +103,7 @@ FREE = [
     *("--alpha-start=2", "--stop-when-stable=99", "--drift-interval=1", "--drift-limit=0.2"),
     *("--backprop=store", "--log-interval=3", "--max-epoch=3", "--active-share=0.5"),
     *("--save-interval-updates=1", "--checkpoint-suffix="),
+    *("--reset-lr-scheduler", "--reset-meters", "--optimizer-overrides={}"),
 ]
 
 

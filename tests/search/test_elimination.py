@@ -25,6 +25,7 @@ from running import (
     train_in_process,
 )
 
+from fairseq_revdarts import RevDartsTransformerModel
 from fairseq_revdarts.genotype import load_genotype, operations_by_node
 from fairseq_revdarts.search.elimination import Elimination
 from fairseq_revdarts.search_space import CANDIDATES
@@ -247,7 +248,7 @@ def test_a_checkpoint_between_two_eliminations_translates(data, eliminated):
     assert len(hypotheses(run(*command))) == 13
 
 
-def test_the_network_that_is_left_can_be_used_at_once(data, eliminated, tmp_path):
+def test_the_network_that_is_left_can_be_used_at_once(data, raw, eliminated, tmp_path):
     network, last = tmp_path / "network.pt", eliminated / "checkpoint_last.pt"
     run("revdarts-derive", eliminated, "-o", tmp_path / "genotype.json", "--weights", network)
     ours, theirs = (
@@ -255,6 +256,12 @@ def test_the_network_that_is_left_can_be_used_at_once(data, eliminated, tmp_path
         for path in (network, last)
     )
     assert hypotheses(ours) == hypotheses(theirs)
+    pieces = (raw / "pieces/test.en").read_text().splitlines()[:3]
+    ours, theirs = (
+        RevDartsTransformerModel.from_pretrained(path.parent, path.name, data).translate(pieces)
+        for path in (network, last)
+    )
+    assert ours == theirs
     assert network.stat().st_size < 0.5 * last.stat().st_size
     more = [*RETRAIN, f"--genotype={tmp_path / 'genotype.json'}", "--max-epoch=1", "--lr=1e-9"]
     train_in_process(data, tmp_path / "tuned", *more, f"--finetune-from-model={network}", updates=2)
