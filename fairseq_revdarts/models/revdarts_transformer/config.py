@@ -269,9 +269,12 @@ def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
                 f"--hidden-size {cfg.hidden_size}: its {splits} {side} splits of {width} are not "
                 f"a positive multiple of --attention-heads {cfg.attention_heads}"
             )
+    least = {"hidden_size": 4}  # fairseq divides by hidden_size // 2 - 1 for sinusoidal positions
     for flag in ("embed_dim", "ffn_embed_dim", "max_source_positions", "max_target_positions"):
-        if getattr(cfg, flag) < 1:
-            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 1 is needed")
+        least[flag] = 1
+    for flag, number in least.items():
+        if getattr(cfg, flag) < number:
+            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least {number} is needed")
     for flag in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0 <= getattr(cfg, flag) < 1:
             raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: from 0 to below 1 is needed")
