@@ -94,9 +94,9 @@ flags_of() { # KIND SEED
 
 train_at() { # KIND SEED RATE
     local flags=() search
-    search=$(search_of "$1")-search-$2
-    if [ "$search" != "-search-$2" ] && [ ! -e "$work/stages/$search.done" ]; then
-        echo "$search has not ended" >&2 # its genotype.json is that of a checkpoint
+    search=$(search_of "$1")
+    if [ -n "$search" ] && [ ! -e "$work/stages/$search-search-$2.done" ]; then
+        echo "$search-search-$2 has not ended" >&2 # its genotype.json is that of a checkpoint
         return 1
     fi
     case $1 in

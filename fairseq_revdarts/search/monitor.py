@@ -187,8 +187,9 @@ class SearchMonitor:
             for name, number in numbers.items():
                 numbers[name] = number.item() if torch.is_tensor(number) else number
             nodes: Dict[str, Any] = {"probabilities": architecture.node_probabilities()}
-            if architecture.eliminated():
-                nodes["eliminated"] = architecture.eliminated()
+            eliminated = architecture.eliminated()
+            if eliminated:
+                nodes["eliminated"] = eliminated
             self._log.write({"update": update, **losses, **numbers, **limit, **nodes})
             if alpha_loss is not None:
                 self._warn_of_collapse(update, numbers["parameter_free"])

@@ -195,7 +195,8 @@ def test_the_number_of_living_candidates_falls_in_the_log(eliminated):
 def theta(path):
     """The supernet in a checkpoint; by name, each weight with its state in Adam."""
     (model,), _ = checkpoint_utils.load_model_ensemble([str(path)])
-    weights, adam = load(path)["model"], load(path)["last_optimizer_state"]["state"]
+    content = load(path)
+    weights, adam = content["model"], content["last_optimizer_state"]["state"]
     names = [n for n, _ in model.named_parameters() if not n.startswith("architecture")]
     return model, {n: {"weight": weights[n], **adam.get(i, {})} for i, n in enumerate(names)}
 
@@ -209,9 +210,8 @@ def test_idle_candidates_keep_their_weights_and_their_moments(data, eliminated, 
         flags += ("--fp16-init-scale=4",)
         train_in_process(data, tmp_path, *ELIMINATION, *flags, updates=UPDATES)
         eliminated = tmp_path
-    for update in range(2, 7):  # the seventh ends an epoch
-        model, before = theta(checkpoint(eliminated, update - 1))
-        _, after = theta(checkpoint(eliminated, update))
+    saved = [theta(checkpoint(eliminated, update)) for update in range(1, 7)]
+    for update, ((model, before), (_, after)) in enumerate(zip(saved, saved[1:]), 2):
         moved = {name for name in before if not same(before[name], after[name])}
         assert moved
         for side, cell in elimination(model).for_theta(update).items():

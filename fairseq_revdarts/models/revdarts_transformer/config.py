@@ -269,10 +269,9 @@ def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
                 f"--hidden-size {cfg.hidden_size}: its {splits} {side} splits of {width} are not "
                 f"a positive multiple of --attention-heads {cfg.attention_heads}"
             )
-    least = {"hidden_size": 4}  # fairseq divides by hidden_size // 2 - 1 for sinusoidal positions
-    for flag in ("embed_dim", "ffn_embed_dim", "max_source_positions", "max_target_positions"):
-        least[flag] = 1
-    for flag, number in least.items():
+    others = ("embed_dim", "ffn_embed_dim", "max_source_positions", "max_target_positions")
+    # For sinusoidal positions fairseq divides by hidden_size // 2 - 1.
+    for flag, number in {"hidden_size": 4, **dict.fromkeys(others, 1)}.items():
         if getattr(cfg, flag) < number:
             raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least {number} is needed")
     for flag in ("dropout", "attention_dropout", "activation_dropout"):
