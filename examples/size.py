@@ -1,8 +1,8 @@
 """Print the flags of a network that has as many parameters as asked for.
 
 NETWORK is "transformer" for that of fairseq, "evolved_transformer", or what --genotype takes. The
-hidden size of the network of a genotype comes as close as it can from below with embeddings as wide
-as --embed-dim; wider embeddings make up for the rest. The Evolved Transformer has one width, a
+hidden size of the network of a genotype is the largest one that fits with embeddings as wide as
+--embed-dim; wider embeddings make up for the rest. The Evolved Transformer has one width, a
 multiple of 16: the nearest is taken. The flags that share embeddings are those of fairseq-train.
 """
 
@@ -10,7 +10,7 @@ import argparse
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, Iterator, Tuple, Type
+from typing import Any, Dict, Iterator, Tuple, Type, Union
 
 import torch
 from fairseq.data import Dictionary
@@ -28,6 +28,8 @@ from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransform
 from fairseq_revdarts.profiling.training import read_training
 from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
 
+#: As --embed-dim: embeddings at least as wide as the network itself, like the other networks'.
+HIDDEN_SIZE = "hidden-size"
 #: Hidden size, width of the embeddings.
 Widths = Tuple[int, int]
 
@@ -72,18 +74,22 @@ def genotype_flags(
     genotype: str, parameters: int, dictionary: Dictionary, args: argparse.Namespace
 ) -> Iterator[str]:
     """Flags of a genotype's network: splits of 2 and 3 and the heads divide its hidden size."""
-    layers, heads, usual = args.layers, args.heads, args.embed_dim
+    layers, heads = args.layers, args.heads
+
+    def least_width(hidden_size: int) -> int:
+        return hidden_size if args.embed_dim == HIDDEN_SIZE else args.embed_dim
 
     def left(*widths: int) -> int:
         return parameters - count(genotype, dictionary, args, widths)
 
     step = 6 * heads
-    fitting = [size for size in range(step, 1025, step) if left(size, usual) >= 0]
+    fitting = [size for size in range(step, 1025, step) if left(size, least_width(size)) >= 0]
     if not fitting:
         raise SystemExit(f"{parameters}: too few parameters for a network of this vocabulary")
     hidden_size = fitting[-1]
-    each = left(hidden_size, usual) - left(hidden_size, usual + 1)
-    width = usual + round(left(hidden_size, usual) / each)
+    least = least_width(hidden_size)
+    each = left(hidden_size, least) - left(hidden_size, least + 1)
+    width = least + round(left(hidden_size, least) / each)
     yield f"--arch revdarts_transformer_tiny --genotype {genotype} --embed-dim {width}"
     yield f"--hidden-size {hidden_size} --ffn-embed-dim {2 * hidden_size} --attention-heads {heads}"
     yield f"--encoder-layers {layers} --decoder-layers {layers}"
@@ -124,6 +130,15 @@ def number_of_parameters(text: str, args: argparse.Namespace) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
+def embedding_width(text: str) -> Union[int, str]:
+    """The argparse type of --embed-dim."""
+    if text == HIDDEN_SIZE:
+        return text
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: a positive number or {HIDDEN_SIZE} is needed")
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -134,7 +149,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="binarised, one dictionary")
     parser.add_argument("--layers", type=int, default=4, help="of encoder and of decoder")
     parser.add_argument("--heads", type=int, default=HEADS, help="of attention")
-    parser.add_argument("--embed-dim", type=int, default=128, help="least width of embeddings")
+    parser.add_argument(
+        "--embed-dim",
+        type=embedding_width,
+        default=128,
+        help=f"least width of embeddings: a number, or {HIDDEN_SIZE}: as wide as the network",
+    )
     shared = parser.add_mutually_exclusive_group()
     shared.add_argument("--share-all-embeddings", action="store_true", default=True)
     shared.add_argument(

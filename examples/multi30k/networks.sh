@@ -7,7 +7,7 @@ prepare() {
 }
 
 sized() { # GENOTYPE|transformer|evolved_transformer: flags that give it $parameters parameters
-    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers 4
+    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers 4 --embed-dim hidden-size
 }
 
 fit() { # RUN SEED COMMAND FLAGS...: train the network whose flags COMMAND prints
