@@ -1,7 +1,8 @@
 """Score fairseq-generate's output against raw references, with sacrebleu.
 
-Prints BLEU and chrF with their signatures, and the share of exact translations. Stops with an error
-unless there is one hypothesis for every reference.
+Prints BLEU and chrF with their signatures, the share of exact translations, and that of sentences
+that say the same three words twice: decoders that run in a loop say more of these than the
+references. Stops with an error unless there is one hypothesis for every reference.
 
 It can also print the BLEU of older papers, that of tokenised text. Those papers tokenised with
 Moses' script; here it is sacrebleu's 13a, so the last digits may differ. --compounds splits
@@ -61,6 +62,16 @@ def count_exact(hypotheses: List[str], references: List[str]) -> int:
     return sum(hypothesis == reference for hypothesis, reference in zip(hypotheses, references))
 
 
+def count_repeating(sentences: List[str], length: int = 3) -> int:
+    """How many sentences have the same `length` words in a row more than once."""
+
+    def repeats(words: List[str]) -> bool:
+        runs = [tuple(words[i : i + length]) for i in range(len(words) - length + 1)]
+        return len(set(runs)) < len(runs)
+
+    return sum(repeats(sentence.split()) for sentence in sentences)
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -86,8 +97,10 @@ def main() -> None:
     if args.split:
         score = tokenised_bleu(hypotheses, references, args.split, args.lowercase)
         print(f"tokenised BLEU = {score:.2f} (13a, {args.split} split)")
-    exact = count_exact(hypotheses, references)
-    print(f"exact = {exact} of {len(references)} ({100 * exact / len(references):.1f} %)")
+    exact, sentences = count_exact(hypotheses, references), len(references)
+    print(f"exact = {exact} of {sentences} ({100 * exact / sentences:.1f} %)")
+    repeating, as_usual = map(count_repeating, (hypotheses, references))
+    print(f"repeating = {repeating} of {sentences} (references: {as_usual})")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,13 @@ def test_scores_are_in_the_references_order(tmp_path):
     assert "BLEU = 100.00" in perfect and "tok:char" in perfect
 
 
+def test_sentences_that_repeat_themselves_are_counted(tmp_path):
+    references = ["a b a b c", "a b c", "a b c a b d"]  # two words in a row may come again
+    loops = ["a b a b a b", "a b c", "a a a a"]
+    output = score(tmp_path, list(enumerate(loops)), references)
+    assert "repeating = 2 of 3 (references: 0)" in output
+
+
 def test_tokenised_bleu_splits_compounds(tmp_path):
     references = ["die grün-blaue Wand, sagt er", "ein Links-Rechts-Schalter hier - und dort"]
     hypotheses = ["die grün-rote Wand, sagt er", "ein Links-Rechts-Taster hier - und dort"]
@@ -115,6 +122,25 @@ def test_transformer_of_as_many_parameters(data, tmp_path):
     steps.theta()  # fairseq 0.12.2 holds copies of its weights that are never trained
     size = sum(weight.numel() for weight in steps.weights if weight.grad is not None)
     assert abs(size - parameters) <= 0.02 * parameters
+
+
+@pytest.mark.parametrize("genotype", [TYPICAL, "random:1", "random:4"])
+def test_embeddings_as_wide_as_the_network(data, genotype):
+    """The widest network of which that is true; what is left widens the embeddings."""
+    name = genotype if isinstance(genotype, str) else genotype.to_json().replace(" ", "")
+
+    def width(flag, flags):
+        return int(re.search(rf"{flag} (\d+)", flags)[1])
+
+    command = [sys.executable, EXAMPLES / "size.py", name, 300_000, f"--data={data}", "--layers=2"]
+    flags = run(*command, "--embed-dim=hidden-size")
+    size, embedding = width("--hidden-size", flags), width("--embed-dim", flags)
+    assert embedding >= size
+    wider = run(*command, f"--embed-dim={size + 24}")  # as wide as the next larger network
+    assert width("--hidden-size", wider) <= size
+    assert "a positive number or hidden-size is needed" in run(
+        *command, "--embed-dim=d", fails=True
+    )
 
 
 def run_stages(tmp_path, body):
