@@ -1,8 +1,9 @@
 """Sets of living candidates: those of a path, and the weights that a set leaves idle."""
 
-from typing import Dict
+from typing import Dict, Iterator
 
 from fairseq.optim import FairseqOptimizer
+from torch import nn
 
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
@@ -34,16 +35,25 @@ def forget_idle_gradients(
         active: the candidates that the update has evaluated; all living ones of other sides
         optimizer: theta's
     """
+    idle = list(_idle_weights(model, active))
+    for weight in idle:
+        weight.grad = None
     copies = getattr(optimizer, "fp32_params", None)
-    copy_of = dict(zip(optimizer.fp16_params, copies)) if isinstance(copies, list) else {}
+    if idle and isinstance(copies, list):
+        copy_of = dict(zip(optimizer.fp16_params, copies))
+        for weight in idle:
+            if weight in copy_of:
+                copy_of[weight].grad = None
+
+
+def _idle_weights(
+    model: RevDartsTransformerModel, active: Dict[str, Living]
+) -> Iterator[nn.Parameter]:
+    """The weights of all candidates that the update has not evaluated."""
     for side, stack in zip(CANDIDATES, model.stacks()):
         cell = active.get(side) or model.architecture.living(side)
         for layer in stack.layers:
             for node, living in zip(layer.nodes, cell[layer.cell_row]):
                 for index, candidate in enumerate(node.candidates):
-                    if index in living:
-                        continue
-                    for weight in candidate.parameters():
-                        weight.grad = None
-                        if weight in copy_of:
-                            copy_of[weight].grad = None
+                    if index not in living:
+                        yield from candidate.parameters()
