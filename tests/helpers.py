@@ -83,13 +83,14 @@ def build_evolved(types=30, **flags):
     return EvolvedTransformerModel.build_model(config, task(types))
 
 
-def settings(side, channels=8, dropout=0.0):
+def settings(side, channels=8, dropout=0.0, norm="pre"):
     return OperationSettings(
         channels=channels,
         encoder_channels=12,
         heads=HEADS,
         ffn_width=10,
         causal=side == "decoder",
+        norm=norm,
         dropout=dropout,
         attention_dropout=dropout,
         activation_dropout=dropout,
@@ -105,9 +106,10 @@ def build_stack(
     backprop="store",
     cell_layers=1,
     dropout=0.2,
+    norm="pre",
 ):
     """A stack in double precision, whose layers have the candidates `nodes` for each split."""
-    layer = (nodes, pooling, node_input, settings(side, dropout=dropout))
+    layer = (nodes, pooling, node_input, settings(side, dropout=dropout, norm=norm))
     layers = [ReversibleLayer(number, cell_layers, *layer) for number in range(depth)]
     stack = ReversibleStack(layers, backprop).double()
     for parameter in stack.parameters():  # no zero biases: a ReLU at zero has no derivative

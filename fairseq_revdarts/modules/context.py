@@ -20,6 +20,7 @@ class OperationSettings:
         heads: attention heads, and heads of the dynamic convolutions
         ffn_width: inner width of the feed-forward network
         causal: True in the decoder
+        norm: "pre" or "post": whether a LayerNorm comes before or after a candidate operation
         dropout, attention_dropout, activation_dropout: as in fairseq's transformer
     """
 
@@ -28,6 +29,7 @@ class OperationSettings:
     heads: int
     ffn_width: int
     causal: bool
+    norm: str = "pre"
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0

@@ -1,8 +1,10 @@
 """The candidate operations, on fairseq's own modules.
 
-Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identity are wrapped as
+Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identity are wrapped, as
+pre-norm or, like in the paper, as post-norm:
 
-    candidate(H) = LayerNorm(H + mask * o(H))
+    candidate(H) = mask * o(LayerNorm(H))            PreNorm
+    candidate(H) = LayerNorm(H + mask * o(H))        PostNorm
 
 where the dropout mask is drawn once per node and shared by its candidates: they are compared under
 the same noise, and random numbers, which cost as much as a projection, are drawn once.
@@ -170,8 +172,25 @@ class Identity(nn.Module):
         return h
 
 
-class Residual(nn.Module):
-    """LayerNorm(H + mask * o(H))."""
+class PreNorm(nn.Module):
+    """mask * o(LayerNorm(H)): the node adds nothing but what o computes, as in RevNet."""
+
+    def __init__(self, operation: nn.Module, settings: OperationSettings):
+        super().__init__()
+        self.input_norm = LayerNorm(settings.channels)
+        self.operation = operation
+
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        output, mask = self.operation(self.input_norm(h), context), context.dropout_mask
+        return output if mask is None else output * mask
+
+    def alignment(self, h: Tensor, context: Context, heads: Optional[int] = None) -> Tensor:
+        """That of cross-attention, which reads H."""
+        return self.operation.alignment(self.input_norm(h), context, heads)
+
+
+class PostNorm(nn.Module):
+    """LayerNorm(H + mask * o(H)): the node adds H as well (Zhao et al. 2021, as reported)."""
 
     def __init__(self, operation: nn.Module, settings: OperationSettings):
         super().__init__()
@@ -181,6 +200,14 @@ class Residual(nn.Module):
     def forward(self, h: Tensor, context: Context) -> Tensor:
         output, mask = self.operation(h, context), context.dropout_mask
         return self.layer_norm(h + output if mask is None else torch.addcmul(h, output, mask))
+
+    def alignment(self, h: Tensor, context: Context, heads: Optional[int] = None) -> Tensor:
+        """That of cross-attention, which reads H."""
+        return self.operation.alignment(h, context, heads)
+
+
+#: How a candidate operation is wrapped, by the value of --operation-norm.
+WRAPPERS = {"pre": PreNorm, "post": PostNorm}
 
 
 OPERATIONS.update(
@@ -201,11 +228,11 @@ OPERATIONS.update(
 
 
 def build_operation(name: Optional[str], settings: OperationSettings) -> nn.Module:
-    """The candidate operation `name`, wrapped as Residual unless it has no weights.
+    """The candidate operation `name`, with its LayerNorm unless it has no weights.
 
     None keeps the place of one that is not searched: a module without weights, never evaluated.
     """
     if name is None:
         return nn.Module()
     operation = OPERATIONS[name](settings)
-    return operation if name in PARAMETER_FREE else Residual(operation, settings)
+    return operation if name in PARAMETER_FREE else WRAPPERS[settings.norm](operation, settings)

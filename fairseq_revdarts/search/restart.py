@@ -29,7 +29,9 @@ BATCHES: Flags = {
     "task": ("max_source_positions", "max_target_positions", "num_batch_buckets"),
 }
 #: What every node computes.
-NODES: Flags = {"model": ("node_input",)}
+NODES: Flags = {"model": ("node_input", "operation_norm")}
+#: What was always so before there was a flag for it.
+OLDER: Dict[str, str] = {"operation_norm": "post"}
 #: What alpha means, and which candidates live.
 STRATEGY: Flags = {"task": ("search_strategy",)}
 #: Flags from which the schedule of a strategy follows.
@@ -167,11 +169,11 @@ def _check_data(ours: Any, theirs: Any, path: str, within_epoch: bool) -> None:
 def _differences(ours: Any, theirs: Any, flags: Flags) -> Iterator[Tuple[str, Any]]:
     """The flags that differ, as "--flag value", with their values in the checkpoint.
 
-    One that an older checkpoint does not have does not differ.
+    One that an older checkpoint does not have does not differ, except from those in OLDER.
     """
     for section, names in flags.items():
         for name in names:
             mine = ours[section].get(name)
-            saved = theirs[section].get(name, mine)
+            saved = theirs[section].get(name, OLDER.get(name, mine))
             if mine != saved:
                 yield f"--{name.replace('_', '-')} {mine}", saved

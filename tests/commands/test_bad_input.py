@@ -110,12 +110,27 @@ def test_a_search_of_another_search_space_is_not_taken_up(data, search, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nodes_that_read_their_inputs_in_another_way_are_not_taken_up(data, search, tmp_path):
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--node-input=pooled", "--node-input pooled: the search in .*_last.pt has normalized"),
+        ("--operation-norm=post", "--operation-norm post: the search in .*_last.pt has pre"),
+    ],
+)
+def test_nodes_that_compute_something_else_are_not_taken_up(data, search, tmp_path, flag, message):
     restored = f"--restore-file={search[0] / 'checkpoint_last.pt'}"
-    message = r"--node-input pooled: the search in .*checkpoint_last\.pt has normalized"
     with pytest.raises(ValueError, match=message):
-        train_in_process(data, tmp_path, *SEARCH, restored, "--node-input=pooled", updates=7)
+        train_in_process(data, tmp_path, *SEARCH, restored, flag, updates=7)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_older_than_the_norm_flag_is_post_norm(data, search, tmp_path):
+    older = torch.load(search[0] / "checkpoint_last.pt", weights_only=True)
+    del older["cfg"]["model"].operation_norm
+    torch.save(older, tmp_path / "older.pt")
+    restored = f"--restore-file={tmp_path / 'older.pt'}"
+    with pytest.raises(ValueError, match=r"--operation-norm pre: the search in .* has post"):
+        train_in_process(data, tmp_path / "new", *SEARCH, restored, updates=7)
 
 
 def test_a_search_with_a_custom_operation_is_not_taken_up_without_it(data, search, tmp_path):

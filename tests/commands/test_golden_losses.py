@@ -13,6 +13,8 @@ import pytest
 import torch
 from running import CHECKOUT, RETRAIN, SEARCH, read_log, run, train
 
+from fairseq_revdarts.models.revdarts_transformer.config import OPERATION_NORMS
+
 GOLDEN = CHECKOUT / "tests/golden_losses.json"
 #: Bits per token. Other threads and processors without vector instructions differ by less than
 #: 5e-5, another dropout mask by up to 7e-2, and convolutions initialised 1 % larger by 1.3e-3.
@@ -34,8 +36,8 @@ def words(raw, tmp_path_factory):
     return folder
 
 
-def losses_of_a_search(data, folder):
-    train(data, folder, *SEARCH, *FLAGS, updates=20)
+def losses_of_a_search(data, folder, norm):
+    train(data, folder, *SEARCH, *FLAGS, norm, updates=20)
     return [
         entry[name]
         for name in ("loss", "alpha_loss")
@@ -43,21 +45,23 @@ def losses_of_a_search(data, folder):
     ]
 
 
-def losses_of_a_training(data, folder):
-    output = train(data, folder, *RETRAIN, "--genotype=random:1", *FLAGS, updates=20)
+def losses_of_a_training(data, folder, norm):
+    output = train(data, folder, *RETRAIN, "--genotype=random:1", *FLAGS, norm, updates=20)
     return [float(loss) for loss in re.findall(r'\{"epoch": .*?"loss": "([\d.]+)"', output)]
 
 
+@pytest.mark.parametrize("norm", OPERATION_NORMS)
 @pytest.mark.parametrize(
     ("losses_of", "tolerance"),
     [(losses_of_a_search, OF_SEARCH_LOG), (losses_of_a_training, OF_LOG_OF_THREE_DIGITS)],
 )
 @pytest.mark.skipif(torch.__version__ < "2.6", reason="another torch draws other dropout masks")
-def test_losses_are_the_golden_ones(words, tmp_path, losses_of, tolerance):
+def test_losses_are_the_golden_ones(words, tmp_path, losses_of, tolerance, norm):
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     # fairseq 0.12.2 makes up other batches than fairseq-fixed.
     fairseq = "fairseq-fixed" if sys.version_info >= (3, 11) else "fairseq 0.12.2"
-    name, losses = f"{losses_of.__name__}, {fairseq}", losses_of(words, tmp_path)
+    losses = losses_of(words, tmp_path, f"--operation-norm={norm}")
+    name = f"{losses_of.__name__}, {norm}-norm, {fairseq}"
     if os.environ.get("GOLDEN_LOSSES") == "write":
         golden[name] = [round(loss, 4) for loss in losses]
         GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")

@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import PAD, build_model, copy_weights, genotypes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_revdarts.genotype import Genotype
+from fairseq_revdarts.models.revdarts_transformer.config import OPERATION_NORMS
+from fairseq_revdarts.modules.context import Context, OperationSettings
+from fairseq_revdarts.modules.operations import build_operation
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 SIZES = {"encoder_layers": 4, "decoder_layers": 4, "hidden_size": 48}
@@ -90,15 +94,43 @@ def test_a_checkpoint_from_before_the_drift_was_kept_is_restored():
     assert model.architecture.last_drift() is None
 
 
-@pytest.mark.parametrize("node_input, low, high", [("normalized", 0.05, 0.1), ("pooled", 0.4, 1.0)])
-def test_a_deep_stack_begins_with_open_attention(node_input, low, high):
+def test_weights_of_another_operation_norm_are_refused():
+    """Older checkpoints are post-norm, whatever the default is now."""
+    older, message = build_model(operation_norm="post").state_dict(), "--operation-norm pre: "
+    with pytest.raises(ValueError, match=message + r".*'operation_norm': 'post'"):
+        build_model().load_state_dict(older)
+    build_model(operation_norm="post").load_state_dict(older)
+
+
+@pytest.mark.parametrize("norm", OPERATION_NORMS)
+def test_what_a_candidate_adds_to_the_stream(norm):
+    """Post-norm adds a vector of one length, mostly H; pre-norm what the operation computes."""
+    torch.manual_seed(1)
+    sizes = OperationSettings(16, 32, heads=4, ffn_width=32, causal=False, norm=norm)
+    candidate = build_operation("ffn", sizes)
+    candidate.operation.output_projection.weight.data.zero_()
+    h = torch.randn(5, 2, 16)
+    added = candidate(h, Context())
+    expected = {"pre": torch.zeros_like(h), "post": F.layer_norm(h, (16,))}
+    torch.testing.assert_close(added, expected[norm])
+
+
+@pytest.mark.parametrize(
+    "norm, node_input, low, high",
+    [
+        ("pre", "normalized", 0.05, 0.1),
+        ("pre", "pooled", 0.05, 0.1),
+        ("post", "normalized", 0.05, 0.1),
+        ("post", "pooled", 0.4, 1.0),
+    ],
+)
+def test_a_deep_stack_begins_with_open_attention(norm, node_input, low, high):
     """Where nodes read the growing stream as it is, a position takes in a single one of twenty."""
     torch.manual_seed(1)
     cell = (("ffn", "self_attention"),)
     genotype = Genotype("max", cell, (("ffn", CROSS_ATTENTION),)).to_json()
-    model = build_model(
-        genotype=genotype, node_input=node_input, encoder_layers=12, hidden_size=96
-    ).eval()
+    flags = {"operation_norm": norm, "node_input": node_input}
+    model = build_model(genotype=genotype, encoder_layers=12, hidden_size=96, **flags).eval()
     operation = model.encoder.stack.layers[-1].nodes[1].candidates[0].operation
     read = []
     operation.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))

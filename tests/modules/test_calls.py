@@ -214,7 +214,7 @@ def test_hooks_on_gradients_run_once_with_the_whole_gradient():
     for name, tensor in tensors.items():
         tensor.register_hook(partial(doubled, name=name))
     accumulated = Counter()
-    weight = stack.layers[0].nodes[1].candidates[0].layer_norm.weight
+    weight = stack.layers[0].nodes[1].candidates[0].input_norm.weight
     weight.register_post_accumulate_grad_hook(lambda _: accumulated.update(["weight"]))
     results = {}
     for mode in ("store", "reconstruct"):

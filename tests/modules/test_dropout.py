@@ -7,7 +7,7 @@ from helpers import build_stack, context, settings
 from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.mixed_operation import MixedOperation
 from fairseq_revdarts.modules.mixture import Mixture
-from fairseq_revdarts.modules.operations import Residual
+from fairseq_revdarts.modules.operations import WRAPPERS
 
 pytestmark = pytest.mark.usefixtures("device")
 DROPOUT = 0.25
@@ -23,12 +23,15 @@ def test_a_mask_keeps_its_share_and_the_mean():
     assert abs(len(kept) / mask.numel() - (1 - DROPOUT)) < 0.01
 
 
-def test_a_node_has_one_mask_of_its_own_in_forward_and_backward():
+@pytest.mark.parametrize("norm", WRAPPERS)
+def test_a_node_has_one_mask_of_its_own_in_forward_and_backward(norm):
     torch.manual_seed(0)
-    stack = build_stack("encoder", NODES, DEPTH, backprop="reconstruct", dropout=DROPOUT)
+    stack = build_stack("encoder", NODES, DEPTH, backprop="reconstruct", dropout=DROPOUT, norm=norm)
     masks = {}
     for number, node in enumerate(node for layer in stack.layers for node in layer.nodes):
-        for module in filter(lambda module: isinstance(module, Residual), node.modules()):
+        for module in filter(
+            lambda module: isinstance(module, tuple(WRAPPERS.values())), node.modules()
+        ):
             module.register_forward_pre_hook(
                 lambda _, inputs, number=number: masks.setdefault(number, []).append(
                     inputs[1].dropout_mask

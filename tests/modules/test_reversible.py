@@ -16,18 +16,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fairseq_revdarts.models.revdarts_transformer.config import NODE_INPUTS
+from fairseq_revdarts.models.revdarts_transformer.config import NODE_INPUTS, OPERATION_NORMS
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 from fairseq_revdarts.tasks import bilevel_search  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("device")
 
 
+@pytest.mark.parametrize("norm", OPERATION_NORMS)
 @pytest.mark.parametrize("side", CANDIDATES)
 @pytest.mark.parametrize("name", CANDIDATES["decoder"])
-def test_every_candidate(side, name):
+def test_every_candidate(side, name, norm):
     if name in CANDIDATES[side]:
-        assert_modes_agree(side, [(name,), ("ffn",)], depth=3)
+        assert_modes_agree(side, [(name,), ("ffn",)], depth=3, norm=norm)
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
@@ -56,15 +57,17 @@ def test_all_candidates_mixed(side):
     depth=st.integers(1, 4),
     pooling=st.sampled_from(["max", "avg"]),
     node_input=st.sampled_from(NODE_INPUTS),
+    norm=st.sampled_from(OPERATION_NORMS),
 )
-def test_any_network(data, side, depth, pooling, node_input):
+def test_any_network(data, side, depth, pooling, node_input, norm):
     splits = data.draw(st.integers(2, 4))
     count = data.draw(st.integers(1, 3))
     names = st.lists(st.sampled_from(CANDIDATES[side]), min_size=count, max_size=count, unique=True)
     nodes = [tuple(data.draw(names)) for _ in range(splits)]
     if all(name == "zero" for node in nodes for name in node):
         return
-    assert_modes_agree(side, nodes, depth, pooling=pooling, node_input=node_input)
+    inputs = {"pooling": pooling, "node_input": node_input}
+    assert_modes_agree(side, nodes, depth, norm=norm, **inputs)
 
 
 @pytest.mark.parametrize("mode", ["checkpoint", "reconstruct"])

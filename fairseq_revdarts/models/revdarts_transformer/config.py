@@ -22,6 +22,7 @@ from ...search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, chosen_c
 logger = logging.getLogger(__name__)
 
 NODE_INPUTS = ("normalized", "pooled")
+OPERATION_NORMS = ("pre", "post")
 BACKPROP_MODES = ("reconstruct", "checkpoint", "store")
 #: The candidates of a node.
 Candidates = Tuple[Optional[str], ...]
@@ -77,6 +78,13 @@ class RevDartsTransformerConfig(FairseqDataclass):
         metadata={
             "help": "what a node reads: its pooled inputs after a LayerNorm without weights "
             "(normalized), or as they are (pooled)"
+        },
+    )
+    operation_norm: ChoiceEnum(OPERATION_NORMS) = field(
+        default="pre",
+        metadata={
+            "help": "what a candidate operation o computes from the input H of its node: "
+            "o(LayerNorm(H)) (pre), or LayerNorm(H + o(H)), as in the paper (post)"
         },
     )
     embed_dim: int = field(default=256, metadata={"help": "e: width of the factorised embeddings"})

@@ -33,6 +33,7 @@ def build_stack(side: str, cfg: RevDartsTransformerConfig, shape: NetworkShape) 
         heads=cfg.attention_heads,
         ffn_width=cfg.ffn_embed_dim,
         causal=side == "decoder",
+        norm=str(cfg.operation_norm),
         dropout=cfg.dropout,
         attention_dropout=cfg.attention_dropout,
         activation_dropout=cfg.activation_dropout,
@@ -233,7 +234,7 @@ class RevDartsDecoder(AligningDecoder, FairseqIncrementalDecoder):
         """(B, T, S) from the stack's output (T, B, d): the last node has read all other parts."""
         layer = self.stack.layers[-1]
         h = layer.node_input(stream.chunk(self.stack.splits, dim=-1)[:-1])
-        return layer.nodes[-1].candidates[0].operation.alignment(h, context, heads)
+        return layer.nodes[-1].candidates[0].alignment(h, context, heads)
 
     def _context(
         self,

@@ -4,8 +4,9 @@ import argparse
 import logging
 import math
 import os
+import re
 from functools import partial
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.hub_utils import GeneratorHubInterface
@@ -149,7 +150,11 @@ class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
         return [self.encoder.stack, self.decoder.stack]
 
     def load_state_dict(self, state_dict: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As in fairseq; raises a ValueError that names the vocabulary if it is another one."""
+        """As in fairseq.
+
+        Raises:
+            ValueError: the weights are of another vocabulary, or of another --operation-norm
+        """
         for side, name in (("source", "encoder"), ("target", "decoder")):
             saved = state_dict.get(f"{name}.input.embed_tokens.weight")
             types = len(getattr(self, name).dictionary)
@@ -159,7 +164,21 @@ class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
                     f"dictionary of the data has {types}: use the data (or the "
                     "dictionaries, with fairseq-preprocess --srcdict and --tgtdict) of its training"
                 )
+        saved, ours = _operation_norm(state_dict), _operation_norm(self.state_dict())
+        if saved and ours and saved != ours:
+            raise ValueError(
+                f"--operation-norm {ours}: the weights in the checkpoint were trained with {saved} "
+                f"(older ones have no such flag): pass --operation-norm {saved} to train them, "
+                f"""--model-overrides "{{'operation_norm': '{saved}'}}" to generate with them"""
+            )
         return super().load_state_dict(state_dict, *args, **kwargs)
+
+
+def _operation_norm(weights: Iterable[str]) -> Optional[str]:
+    """The --operation-norm of a model with `weights` of these names, if they tell."""
+    norms = (re.search(r"\.candidates\.\d+\.(input_norm|layer_norm)\.", name) for name in weights)
+    first = next(filter(None, norms), None)
+    return first and {"input_norm": "pre", "layer_norm": "post"}[first[1]]
 
 
 def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
