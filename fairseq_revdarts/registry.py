@@ -19,7 +19,7 @@ def register_operation(
     """Decorator: makes a class a candidate operation of every searched node.
 
     The class is built from an `OperationSettings`. Its forward(h, context) maps h of shape
-    (T, B, C) to the same shape, and is wrapped as LayerNorm(h + dropout(forward(h, context))), as
+    (T, B, C) to the same shape, and is wrapped as dropout(forward(LayerNorm(h), context)), as
     all candidates with weights are. Like the operations of this package, it keeps padded positions
     from real ones, looks at no later position in the decoder, and decodes incrementally. Evaluated
     again with the same dropout masks it must give the same output: no batch statistics.

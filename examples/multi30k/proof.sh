@@ -12,12 +12,12 @@
 #   weights      only if KINDS names it: the networks of found as small as they were in the search, which
 #                go on from the weights that they had there
 #   anew         only if KINDS names it: the same, from new weights
-#   pooled       only if KINDS names it: the networks of found, with nodes that read their inputs as they are
+#   post         only if KINDS names it: the networks of found, with the LayerNorm of the paper after each operation
 #   bash examples/multi30k/proof.sh --data DIR [--source en] [--target de]
 # Each kind is trained at each learning rate, once; its other trainings take the best one. The end is a table,
 # also in summary.txt, and a picture of all networks. After an interruption, start it again: it continues where
 # it was. From the environment:
-#   SEARCHES ("1 2 3 4 5 6")            seeds of found, budget, weights, anew, pooled and evolution: a search each
+#   SEARCHES ("1 2 3 4 5 6")            seeds of found, budget, weights, anew, post and evolution: a search each
 #   SEEDS ("1 2 3")                     seeds of the others
 #   RATES ("1e-3 2e-3 4e-3 8e-3")       learning rates
 #   JOBS (1)                            searches or networks at a time; give each OMP_NUM_THREADS=1
@@ -38,7 +38,7 @@ read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 
 seeds_of() { # KIND
     case $1 in
-    found | budget | weights | anew | pooled | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
+    found | budget | weights | anew | post | evolution) echo "${SEARCHES:-1 2 3 4 5 6}" ;;
     *) echo "${SEEDS:-1 2 3}" ;;
     esac
 }
@@ -69,10 +69,10 @@ search_of() { # KIND: whose search finds its networks
     case $1 in
     transformer | evolved) ;;
     families) echo darts ;;
-    weights | anew | pooled) echo found ;;
+    weights | anew | post) echo found ;;
     found | budget | darts | sampling | evolution) echo "$1" ;;
     *) echo "KINDS: $1 is none of found, budget, darts, families, sampling, evolution, transformer, evolved," \
-        "weights, anew, pooled" >&2 && exit 2 ;;
+        "weights, anew, post" >&2 && exit 2 ;;
     esac
 }
 
@@ -100,7 +100,7 @@ train_at() { # KIND SEED RATE
         return 1
     fi
     case $1 in
-    pooled) flags=(--node-input pooled) ;;
+    post) flags=(--operation-norm post) ;;
     weights) flags=(--finetune-from-model "$work/found-search-$2/weights.pt") ;;
     esac
     network "$1-$3" "$2" "flags_of $1 $2" --lr "$3" ${flags[@]+"${flags[@]}"}
