@@ -57,11 +57,14 @@ def test_a_search_in_half_precision(flag, data, tmp_path):
     load_genotype(str(tmp_path / "genotype.json"))
 
 
-@pytest.mark.parametrize("node_input, least", [("normalized", 0), ("pooled", 1e-6)])
+@pytest.mark.parametrize(
+    "norm, node_input, least",
+    [("pre", "normalized", 0), ("post", "normalized", 0), ("post", "pooled", 1e-6)],
+)
 @pytest.mark.parametrize("dtype", HALVES)
-def test_the_drift_in_half_precision_is_small_and_blind_to_padding(dtype, node_input, least):
+def test_the_drift_in_half_precision_is_small_and_blind_to_padding(dtype, norm, node_input, least):
     torch.manual_seed(0)
-    model = build_model(TYPES, node_input=node_input).train().to(dtype)
+    model = build_model(TYPES, operation_norm=norm, node_input=node_input).train().to(dtype)
     padded = batch()
     for tokens in (*padded["net_input"].values(), padded["target"]):
         if tokens is not None:
