@@ -3,8 +3,8 @@
 Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identity are wrapped, as
 pre-norm or, like in the paper, as post-norm:
 
-    candidate(H) = mask * o(LayerNorm(H))            PreNorm
-    candidate(H) = LayerNorm(H + mask * o(H))        PostNorm
+    candidate(H) = mask * o(LayerNorm(H))            pre
+    candidate(H) = LayerNorm(H + mask * o(H))        post
 
 where the dropout mask is drawn once per node and shared by its candidates: they are compared under
 the same noise, and random numbers, which cost as much as a projection, are drawn once.
@@ -14,7 +14,7 @@ incrementally: given an incremental state, H is one time step and o keeps the pa
 """
 
 from functools import partial
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -172,42 +172,47 @@ class Identity(nn.Module):
         return h
 
 
-class PreNorm(nn.Module):
-    """mask * o(LayerNorm(H)): the node adds nothing but what o computes, as in RevNet."""
+class Normalized(nn.Module):
+    """An operation o with its LayerNorm, before or after it.
+
+    pre: mask * o(LayerNorm(H)). The node adds nothing but what o computes, as in RevNet.
+    post: LayerNorm(H + mask * o(H)). It adds H as well (Zhao et al. 2021, as reported).
+
+    The names of the weights say which: `input_norm`, or `layer_norm`. Weights that are loaded
+    decide, so a checkpoint goes on computing what it was trained to compute.
+    """
 
     def __init__(self, operation: nn.Module, settings: OperationSettings):
         super().__init__()
-        self.input_norm = LayerNorm(settings.channels)
-        self.operation = operation
+        self._arrange(operation, LayerNorm(settings.channels), settings.norm)
+
+    def _arrange(self, operation: nn.Module, layer_norm: nn.Module, norm: str) -> None:
+        self._modules.clear()
+        self.norm = norm
+        if norm == "pre":
+            self.input_norm, self.operation = layer_norm, operation
+        else:
+            self.operation, self.layer_norm = operation, layer_norm
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        output, mask = self.operation(self.input_norm(h), context), context.dropout_mask
-        return output if mask is None else output * mask
-
-    def alignment(self, h: Tensor, context: Context, heads: Optional[int] = None) -> Tensor:
-        """That of cross-attention, which reads H."""
-        return self.operation.alignment(self.input_norm(h), context, heads)
-
-
-class PostNorm(nn.Module):
-    """LayerNorm(H + mask * o(H)): the node adds H as well (Zhao et al. 2021, as reported)."""
-
-    def __init__(self, operation: nn.Module, settings: OperationSettings):
-        super().__init__()
-        self.operation = operation
-        self.layer_norm = LayerNorm(settings.channels)
-
-    def forward(self, h: Tensor, context: Context) -> Tensor:
-        output, mask = self.operation(h, context), context.dropout_mask
+        output, mask = self.operation(self._input(h), context), context.dropout_mask
+        if self.norm == "pre":
+            return output if mask is None else output * mask
         return self.layer_norm(h + output if mask is None else torch.addcmul(h, output, mask))
 
     def alignment(self, h: Tensor, context: Context, heads: Optional[int] = None) -> Tensor:
         """That of cross-attention, which reads H."""
-        return self.operation.alignment(h, context, heads)
+        return self.operation.alignment(self._input(h), context, heads)
 
+    def _input(self, h: Tensor) -> Tensor:
+        return self.input_norm(h) if self.norm == "pre" else h
 
-#: How a candidate operation is wrapped, by the value of --operation-norm.
-WRAPPERS = {"pre": PreNorm, "post": PostNorm}
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args: Any) -> None:
+        layer_norm = self.input_norm if self.norm == "pre" else self.layer_norm
+        for norm, name in (("pre", "input_norm"), ("post", "layer_norm")):
+            if f"{prefix}{name}.weight" in state_dict:
+                self._arrange(self.operation, layer_norm, norm)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 OPERATIONS.update(
@@ -235,4 +240,4 @@ def build_operation(name: Optional[str], settings: OperationSettings) -> nn.Modu
     if name is None:
         return nn.Module()
     operation = OPERATIONS[name](settings)
-    return operation if name in PARAMETER_FREE else WRAPPERS[settings.norm](operation, settings)
+    return operation if name in PARAMETER_FREE else Normalized(operation, settings)

@@ -4,6 +4,7 @@ import re
 from unittest import mock
 
 import pytest
+import torch
 from fairseq.sequence_generator import EnsembleModel
 from fairseq_cli.generate import cli_main as fairseq_generate
 from helpers import SMALL_EVOLVED
@@ -104,6 +105,23 @@ def test_alignments_from_python(data, networks, network):
         tokens = model.src_dict.encode_line("a b c", add_if_not_exist=False).long()
         found.append(model.generate(tokens, beam=1, **in_call)[0]["alignment"])
     assert found[0] == found[1] != []
+
+
+@pytest.mark.parametrize("arch", ["revdarts_transformer", "revdarts_transformer_tiny"])
+def test_a_checkpoint_older_than_the_norm_flag(data, tmp_path, monkeypatch, capsys, arch):
+    """It is post-norm: it gets the scores that it got with the flag."""
+    flags = ["--operation-norm=post", f"--arch={arch}", "--encoder-layers=2", "--decoder-layers=2"]
+    train_in_process(data, tmp_path, *RETRAIN, GENOTYPE, *flags, updates=2)
+    checkpoint = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    model = checkpoint["cfg"]["model"]  # of fairseq 0.12.2 a Namespace
+    del (model if isinstance(model, dict) else vars(model))["operation_norm"]
+    torch.save(checkpoint, tmp_path / "older.pt")
+    scores = []
+    for name in ("checkpoint_last.pt", "older.pt"):
+        words = ["--path", tmp_path / name, *GENERATE, "--score-reference"]
+        in_process(monkeypatch, fairseq_generate, data, *words)
+        scores.append(re.findall(r"^P-.*$", capsys.readouterr().out, re.MULTILINE))
+    assert len(scores[0]) == TEST_SENTENCES and scores[0] == scores[1]
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ import pytest
 import torch
 from helpers import build_stack, context, settings
 
+from fairseq_revdarts.models.revdarts_transformer.config import OPERATION_NORMS
 from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.mixed_operation import MixedOperation
 from fairseq_revdarts.modules.mixture import Mixture
-from fairseq_revdarts.modules.operations import WRAPPERS
+from fairseq_revdarts.modules.operations import Normalized
 
 pytestmark = pytest.mark.usefixtures("device")
 DROPOUT = 0.25
@@ -23,15 +24,13 @@ def test_a_mask_keeps_its_share_and_the_mean():
     assert abs(len(kept) / mask.numel() - (1 - DROPOUT)) < 0.01
 
 
-@pytest.mark.parametrize("norm", WRAPPERS)
+@pytest.mark.parametrize("norm", OPERATION_NORMS)
 def test_a_node_has_one_mask_of_its_own_in_forward_and_backward(norm):
     torch.manual_seed(0)
     stack = build_stack("encoder", NODES, DEPTH, backprop="reconstruct", dropout=DROPOUT, norm=norm)
     masks = {}
     for number, node in enumerate(node for layer in stack.layers for node in layer.nodes):
-        for module in filter(
-            lambda module: isinstance(module, tuple(WRAPPERS.values())), node.modules()
-        ):
+        for module in (module for module in node.modules() if isinstance(module, Normalized)):
             module.register_forward_pre_hook(
                 lambda _, inputs, number=number: masks.setdefault(number, []).append(
                     inputs[1].dropout_mask

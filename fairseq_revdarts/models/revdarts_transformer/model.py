@@ -4,9 +4,9 @@ import argparse
 import logging
 import math
 import os
-import re
+from dataclasses import fields
 from functools import partial
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.hub_utils import GeneratorHubInterface
@@ -23,6 +23,7 @@ from torch import Tensor
 from ...modules.alignment import AligningModel
 from ...modules.architecture import Architecture
 from ...modules.mixture import Mixture
+from ...modules.operations import Normalized
 from ...modules.reversible_stack import ReversibleStack
 from ...search_space import CANDIDATES
 from .config import (
@@ -150,10 +151,10 @@ class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
         return [self.encoder.stack, self.decoder.stack]
 
     def load_state_dict(self, state_dict: Dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As in fairseq.
+        """As in fairseq. Where the nodes normalise, the weights decide (`Normalized`).
 
         Raises:
-            ValueError: the weights are of another vocabulary, or of another --operation-norm
+            ValueError: the weights are of another vocabulary
         """
         for side, name in (("source", "encoder"), ("target", "decoder")):
             saved = state_dict.get(f"{name}.input.embed_tokens.weight")
@@ -164,21 +165,19 @@ class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
                     f"dictionary of the data has {types}: use the data (or the "
                     "dictionaries, with fairseq-preprocess --srcdict and --tgtdict) of its training"
                 )
-        saved, ours = _operation_norm(state_dict), _operation_norm(self.state_dict())
-        if saved and ours and saved != ours:
-            raise ValueError(
-                f"--operation-norm {ours}: the weights in the checkpoint were trained with {saved} "
-                f"(older ones have no such flag): pass --operation-norm {saved} to train them, "
-                f"""--model-overrides "{{'operation_norm': '{saved}'}}" to generate with them"""
+        built = self._operation_norm()
+        result = super().load_state_dict(state_dict, *args, **kwargs)
+        loaded = self._operation_norm()
+        if loaded != built:
+            logger.warning(
+                f"--operation-norm {built}: the weights in the checkpoint were trained with "
+                f"{loaded}, so the network computes {loaded}"
             )
-        return super().load_state_dict(state_dict, *args, **kwargs)
+        return result
 
-
-def _operation_norm(weights: Iterable[str]) -> Optional[str]:
-    """The --operation-norm of a model with `weights` of these names, if they tell."""
-    norms = (re.search(r"\.candidates\.\d+\.(input_norm|layer_norm)\.", name) for name in weights)
-    first = next(filter(None, norms), None)
-    return first and {"input_norm": "pre", "layer_norm": "post"}[first[1]]
+    def _operation_norm(self) -> Optional[str]:
+        norms = (module.norm for module in self.modules() if isinstance(module, Normalized))
+        return next(norms, None)
 
 
 def _keep_genotype(cfg: RevDartsTransformerConfig) -> None:
@@ -231,6 +230,9 @@ def _mixture(architecture: Optional[Architecture], side: str) -> Optional[Mixtur
 
 
 def _set_defaults(defaults: Dict[str, Any], args: Any) -> None:
+    if OmegaConf.is_config(args):  # that of a checkpoint, perhaps older than some flags
+        flags = fields(RevDartsTransformerConfig)
+        defaults = {**{flag.name: flag.default for flag in flags}, **defaults}
     for name, value in defaults.items():
         setattr(args, name, getattr(args, name, value))
 
