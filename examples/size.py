@@ -18,6 +18,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.models import ARCH_MODEL_REGISTRY, FairseqEncoderDecoderModel
 from parameters import parameters_in
 
+from fairseq_revdarts.genotype import RANDOM
 from fairseq_revdarts.models.evolved_transformer.cells import WIDE_ATTENTION_HEADS
 from fairseq_revdarts.models.evolved_transformer.model import (
     EvolvedTransformerConfig,
@@ -27,6 +28,7 @@ from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransfor
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
 from fairseq_revdarts.profiling.training import read_training
 from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
+from fairseq_revdarts.search_space import POOLINGS
 
 #: As --embed-dim: embeddings at least as wide as the network itself, like the other networks'.
 HIDDEN_SIZE = "hidden-size"
@@ -91,6 +93,8 @@ def genotype_flags(
     each = left(hidden_size, least) - left(hidden_size, least + 1)
     width = least + round(left(hidden_size, least) / each)
     yield f"--arch revdarts_transformer_tiny --genotype {genotype} --embed-dim {width}"
+    if genotype.startswith(RANDOM):
+        yield f"--pooling {args.pooling}"
     yield f"--hidden-size {hidden_size} --ffn-embed-dim {2 * hidden_size} --attention-heads {heads}"
     yield f"--encoder-layers {layers} --decoder-layers {layers}"
 
@@ -155,6 +159,7 @@ def main() -> None:
         default=128,
         help=f"least width of embeddings: a number, or {HIDDEN_SIZE}: as wide as the network",
     )
+    parser.add_argument("--pooling", choices=POOLINGS, default="max", help="of random:SEED")
     shared = parser.add_mutually_exclusive_group()
     shared.add_argument("--share-all-embeddings", action="store_true", default=True)
     shared.add_argument(

@@ -9,7 +9,8 @@
 # once), launch (what runs fairseq-train), embeddings (the flag that shares them), baseline_heads,
 # baseline_width (of embeddings) and baseline_flags of the networks that the one found is compared
 # with, equal_to (what has as many parameters as those networks: what size.py takes; the network found
-# unless it is set), WORKERS (of fairseq-preprocess), and SEED (of the search and of all trainings).
+# unless it is set), pooling (of the random genotype; max unless it is set), beam (5 unless it is set), WORKERS (of fairseq-preprocess), and SEED (of the search and of
+# all trainings).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts
@@ -98,13 +99,14 @@ train_network() { # FOLDER FLAGS...: those of the network
 baseline() { # FOLDER transformer|GENOTYPE: of as many parameters as $equal_to, trained as long
     local flags
     flags=$(python "$examples/size.py" "$2" "${equal_to:-$work/found/checkpoint_last.pt}" \
-        --data "$work/data" "${embeddings:---share-all-embeddings}" --layers "$baseline_layers" --heads "${baseline_heads:-4}" --embed-dim "${baseline_width:-128}")
+        --data "$work/data" "${embeddings:---share-all-embeddings}" --layers "$baseline_layers" \
+        --heads "${baseline_heads:-4}" --embed-dim "${baseline_width:-128}" --pooling "${pooling:-max}")
     train_network "$1" $flags ${baseline_flags:-}
 }
 
 generate() { # FOLDER [CHECKPOINT FLAGS...]
     fairseq-generate "$work/data" --user-dir "$plugin" --path "$work/$1/${2:-checkpoint_last.pt}" \
-        --beam 5 --max-tokens 4000 --required-batch-size-multiple 1 \
+        --beam "${beam:-5}" --max-tokens 4000 --required-batch-size-multiple 1 \
         --remove-bpe sentencepiece "${@:3}" 2>&1 >"$work/$1.generated"
 }
 
@@ -132,5 +134,5 @@ run_all_stages() { # seven, after the raw text lies in $work/raw
         generate_all found random transformer
     echo
     python "$examples/summary.py" "$work" "$source_language" "$target_language" \
-        --tokenize "$tokenizer" --time "$(duration $(($(cat "$work"/stages/*.seconds | paste -sd+ -))))"
+        --tokenize "$tokenizer" --beam "${beam:-5}" --time "$(duration $(($(cat "$work"/stages/*.seconds | paste -sd+ -))))"
 }

@@ -118,21 +118,23 @@ def places(work: Path) -> Iterator[str]:
         yield f"  {name:15}" + f"\n{'':17}".join(map(shown, paths))
 
 
-def translation_command(work: Path, source: str) -> str:
+def translation_command(work: Path, source: str, beam: int) -> str:
     """A command for the shell that translates the first sentence of the test set."""
     with open(work / f"raw/test.{source}", encoding="utf-8") as lines:
         sentence = shlex.quote(next(lines).rstrip("\n"))
     lines = (
         f"echo {sentence} | {shown(Path(sys.executable).parent / 'fairseq-interactive')}",
         f"    {shown(work / 'data')} --user-dir {shown(PLUGIN)}",
-        f"    --path {shown(work / 'found/checkpoint_last.pt')} --beam 5 --bpe sentencepiece",
+        f"    --path {shown(work / 'found/checkpoint_last.pt')} --beam {beam} --bpe sentencepiece",
         f"    --sentencepiece-model {shown(work / 'pieces/sentencepiece.model')}",
         "    2>/dev/null | grep '^D-' | cut -f 3",
     )
     return " \\\n".join(lines)
 
 
-def summary(work: Path, source: str, target: str, tokenize: str, time: str) -> Iterator[str]:
+def summary(
+    work: Path, source: str, target: str, tokenize: str, beam: int, time: str
+) -> Iterator[str]:
     """The lines of the summary; the arguments are those of the command."""
     bleu = BLEU(tokenize=tokenize)
     references = work / f"raw/test.{target}"
@@ -150,7 +152,7 @@ def summary(work: Path, source: str, target: str, tokenize: str, time: str) -> I
     yield "\nWhere everything is:"
     yield from places(work)
     yield "\nTo translate a sentence with the network found, in this folder:\n"
-    yield translation_command(work, source)
+    yield translation_command(work, source, beam)
 
 
 def main() -> None:
@@ -160,9 +162,10 @@ def main() -> None:
     parser.add_argument("source", help="language")
     parser.add_argument("target", help="language")
     parser.add_argument("--tokenize", default="13a", help="sacrebleu's tokenizer for BLEU")
+    parser.add_argument("--beam", type=int, required=True, help="size of the beam of all networks")
     parser.add_argument("--time", required=True, help="that all stages took, in words")
     args = parser.parse_args()
-    text = "\n".join(summary(args.work, args.source, args.target, args.tokenize, args.time))
+    text = "\n".join(summary(**vars(args)))
     (args.work / "summary.txt").write_text(text + "\n", encoding="utf-8")
     print(text)
 

@@ -62,9 +62,9 @@ def versions() -> str:
     return ", ".join(found)
 
 
-def json_of(name: str) -> str:
+def json_of(name: str, pooling: str) -> str:
     """The genotype that `name`, such as random:7, stands for."""
-    return chosen_genotype(RevDartsTransformerConfig(genotype=name)).to_json()
+    return chosen_genotype(RevDartsTransformerConfig(genotype=name, pooling=pooling)).to_json()
 
 
 def trained(work: Path, run: str) -> Dict[str, object]:
@@ -77,6 +77,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--regime", required=True, help="how all rows are trained")
+    parser.add_argument("--pooling", required=True, help="of all genotypes")
     actions = parser.add_subparsers(dest="action", required=True)
     missing = actions.add_parser(
         "missing", help="of the lines GENOTYPE SEED on stdin, those to train"
@@ -95,7 +96,7 @@ def main() -> None:
     present = {(row["genotype"], row["seed"]) for row in rows}
     for line in sys.stdin:
         genotype, seed = line.split()
-        if (json_of(genotype), seed) not in present:
+        if (json_of(genotype, args.pooling), seed) not in present:
             print(genotype, seed)
 
 

@@ -20,7 +20,7 @@ fi
 rate=${LEARNING_RATE:-8e-3}
 table=${TABLE:-$here/benchmark.csv}
 in_table() { # COMMAND ARGUMENTS... of benchmark.py
-    python "$here/benchmark.py" --regime "$(regime "$rate")" "$@"
+    python "$here/benchmark.py" --regime "$(regime "$rate")" --pooling "$pooling" "$@"
 }
 
 benchmark() { # GENOTYPE SEED

@@ -1,5 +1,5 @@
 # Source this after settings.sh: networks that are trained, translated and scored, several at a time. The
-# caller has set: parameters (of each), train_updates, train_flags.
+# caller has set: parameters (of each), train_updates, train_flags, pooling (of random genotypes).
 
 prepare() {
     stage raw "copy the raw text" copy_raw
@@ -7,7 +7,8 @@ prepare() {
 }
 
 sized() { # GENOTYPE|transformer|evolved_transformer: flags that give it $parameters parameters
-    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers 4 --embed-dim hidden-size
+    python "$examples/size.py" "$1" "$parameters" --data "$work/data" --layers 4 --embed-dim hidden-size \
+        --pooling "$pooling"
 }
 
 fit() { # RUN SEED COMMAND FLAGS...: train the network whose flags COMMAND prints

@@ -27,7 +27,7 @@
 set -euo pipefail
 work_prefix=proof-
 source "$(dirname "${BASH_SOURCE[0]}")/regime.sh"
-architecture="--arch revdarts_transformer_tiny --embed-dim 64 --hidden-size 144 --ffn-embed-dim 288"
+architecture="--arch revdarts_transformer_tiny --embed-dim 64 --hidden-size 144 --ffn-embed-dim 288 --pooling $pooling"
 search_flags="$common_flags --total-num-update $search_updates --warmup-updates $((search_updates / 6)) --lr 4e-3"
 # Before the decoder reads the encoder, alpha's gradients favour what learns frequent words: it begins late.
 # The weight decay of long searches would hold alpha where it is.

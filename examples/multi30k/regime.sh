@@ -12,9 +12,9 @@ train_flags="$common_flags --total-num-update $train_updates --warmup-updates $(
 
 regime() { # LEARNING_RATE: in words
     echo "Multi30k $source_language-$target_language, $vocabulary pieces, $parameters parameters, 4+4 layers," \
-        "pre-norm operations, embeddings at least as wide as the network, $train_updates updates of at most" \
-        "$tokens tokens, Adam, lr $1, linear warm-up of $((train_updates / 6)) and linear decay, dropout 0.1," \
-        "label smoothing 0.1, last checkpoint, beam 5"
+        "pre-norm operations, average pooling, embeddings at least as wide as the network," \
+        "$train_updates updates of at most $tokens tokens, Adam, lr $1, linear warm-up of" \
+        "$((train_updates / 6)) and linear decay, dropout 0.1, label smoothing 0.1, last checkpoint, beam 5"
 }
 
 keep_regime() { # networks that are compared are trained alike: $work is refused if it holds others

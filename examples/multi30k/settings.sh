@@ -48,7 +48,8 @@ source "$here/../environment.sh" examples
 source "$here/../stages.sh"
 
 vocabulary=${VOCABULARY:-6000}
-architecture="--arch revdarts_transformer_tiny --embed-dim 128 --hidden-size 240 --ffn-embed-dim 480"
+pooling=avg
+architecture="--arch revdarts_transformer_tiny --embed-dim 128 --hidden-size 240 --ffn-embed-dim 480 --pooling $pooling"
 search_updates=${SEARCH_UPDATES:-500}
 search_flags="--search-strategy elimination --max-tokens 2000 --lr 2e-3 --warmup-updates 200 --clip-norm 1"
 train_updates=${TRAIN_UPDATES:-1500}
