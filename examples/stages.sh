@@ -9,8 +9,8 @@
 # once), launch (what runs fairseq-train), embeddings (the flag that shares them), baseline_heads,
 # baseline_width (of embeddings) and baseline_flags of the networks that the one found is compared
 # with, equal_to (what has as many parameters as those networks: what size.py takes; the network found
-# unless it is set), pooling (of the random genotype; max unless it is set), beam (5 unless it is set), WORKERS (of fairseq-preprocess), and SEED (of the search and of
-# all trainings).
+# unless it is set), pooling (of the random genotype; max unless it is set), beam (5 unless it is set),
+# WORKERS (of fairseq-preprocess), and SEED (of the search and of all trainings).
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 plugin=$examples/../fairseq_revdarts

@@ -43,6 +43,7 @@ SEARCH = [
     *TRAINING,
     "--task=bilevel_search",
     "--criterion=reversible_search",
+    "--search-strategy=darts",
     "--alpha-lr=0.05",
     "--drift-interval=2",
 ]

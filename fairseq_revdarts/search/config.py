@@ -33,12 +33,13 @@ class BilevelSearchConfig(TranslationConfig):
     """Flags of `--task bilevel_search`, in addition to those of the task `translation`."""
 
     search_strategy: ChoiceEnum(STRATEGIES) = field(
-        default="darts",
+        default="elimination",
         metadata={
-            "help": "darts: train alpha, as in the paper; sampling (a baseline): train one random "
-            "path in each update, and choose the best of many on the training pairs of alpha; "
-            "elimination: train random subsets, and eliminate candidates until each node has one; "
-            "evolution: train as sampling does, and breed paths in the end"
+            "help": "elimination: train random subsets of the candidates, and eliminate candidates "
+            "until each node has one; darts: train all, as in the paper, and choose each node's "
+            "most probable one; sampling (a baseline): train one random path in each update, and "
+            "choose the best of many on the training pairs of alpha; evolution: train as sampling "
+            "does, and breed paths in the end"
         },
     )
     alpha_split: float = field(

@@ -20,7 +20,10 @@ BATCH = ["data", "--max-tokens=200", "--max-update=1000"]
 LAYERS = ["--encoder-layers=1", "--decoder-layers=1", "--cell-layers=1"]
 SMALL = [*LAYERS, "--hidden-size=48", "--embed-dim=16", "--ffn-embed-dim=32", "--attention-heads=2"]
 SUPERNET = [*BATCH, "--arch=revdarts_transformer_tiny", *SMALL, "--share-all-embeddings"]
-SEARCHES = [*SUPERNET, "--task=bilevel_search", "--criterion=reversible_search"]
+SEARCHES = [
+    *(*SUPERNET, "--task=bilevel_search", "--criterion=reversible_search"),
+    "--search-strategy=darts",
+]
 TRANSFORMER = [
     *(*BATCH, "--arch=transformer_iwslt_de_en", "--share-decoder-input-output-embed"),
     *("--encoder-layers=2", "--decoder-layers=2", "--encoder-embed-dim=64"),

@@ -28,7 +28,7 @@ FLAGS = {
 
 def check(**flags):
     others = {flag: usual for flag, (usual, _) in NOT_WITH_A_SEARCH.items()}
-    others.update(ddp_backend="legacy_ddp", data="data")
+    others.update(ddp_backend="legacy_ddp", data="data", search_strategy="darts")
     check_search_flags(BilevelSearchConfig(**{**others, **flags}))
 
 
