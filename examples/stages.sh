@@ -128,7 +128,7 @@ run_all_stages() { # seven, after the raw text lies in $work/raw
     stage found "train the network found" \
         train_network found $architecture --genotype "$work/genotype.json"
     stage random "train a random genotype" \
-        baseline random random:1
+        baseline random "random:${SEED:-1}"
     stage transformer "train fairseq's transformer" baseline transformer transformer
     stage generate "translate the test set with all three" \
         generate_all found random transformer

@@ -11,7 +11,8 @@ from typing import Callable, Dict, List, Tuple
 
 from num2words import num2words
 
-LARGEST = 9999
+#: Half of the numbers are small, so that there are years among them.
+SMALL, LARGE = range(10_000), range(10_000, 1_000_000)
 NUMBERS = {"train": 4600, "valid": 60, "test": 120}
 YEARS = range(1000, 2100)
 #: Forms that num2words does not write in a language.
@@ -50,7 +51,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
-    numbers = random.Random(args.seed).sample(range(LARGEST + 1), sum(NUMBERS.values()))
+    generator, half = random.Random(args.seed), sum(NUMBERS.values()) // 2
+    numbers = generator.sample(SMALL, half) + generator.sample(LARGE, half)
+    generator.shuffle(numbers)
     args.folder.mkdir(parents=True, exist_ok=True)
     for split, count in NUMBERS.items():
         part, numbers = numbers[:count], numbers[count:]
