@@ -234,7 +234,8 @@ def _set_defaults(defaults: Dict[str, Any], args: Any) -> None:
         flags = fields(RevDartsTransformerConfig)
         defaults = {**{flag.name: flag.default for flag in flags}, **defaults}
     for name, value in defaults.items():
-        setattr(args, name, getattr(args, name, value))
+        if name not in args:
+            setattr(args, name, value)
 
 
 for _name, _defaults in NAMED_ARCHITECTURES.items():
