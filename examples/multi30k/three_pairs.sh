@@ -40,7 +40,7 @@ genotype_of() { # KIND
     case $1 in
     transformer) echo transformer ;;
     evolved) echo evolved_transformer ;;
-    found) echo "${FOUND:-multi30k_en_de_families}" ;;
+    found) echo "${FOUND:-multi30k_en_de_3}" ;;
     random*) echo "random:${1#random}" ;;
     *) echo "KINDS: $1 is none of transformer, found, random1, random2, evolved" >&2 && exit 2 ;;
     esac

@@ -58,14 +58,14 @@ def test_the_suffix_or_format_decides(folder, tmp_path):
 
 def test_a_genotype_that_ships_is_drawn_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    main(["multi30k_en_de_elimination_1", "--format", "png"])
-    assert pictures(tmp_path) == ["multi30k_en_de_elimination_1.png"]
+    main(["multi30k_en_de_1", "--format", "png"])
+    assert pictures(tmp_path) == ["multi30k_en_de_1.png"]
 
 
 def test_several_searches_give_one_picture(folder, tmp_path):
     other = tmp_path / "other.json"
-    load_genotype("multi30k_en_de_elimination_1").save(str(other))
-    main([str(folder), str(other), "multi30k_en_de_elimination_1"])
+    load_genotype("multi30k_en_de_1").save(str(other))
+    main([str(folder), str(other), "multi30k_en_de_1"])
     assert pictures(tmp_path) == ["agreement.svg"]
     written, _ = texts(tmp_path / "agreement.svg")
     found = [load_genotype(str(path)) for path in (folder / "genotype.json", other)]

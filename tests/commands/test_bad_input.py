@@ -22,7 +22,7 @@ from searches import CUSTOM_MESSAGE, save, with_custom_operation
 
 from fairseq_revdarts.cli.derive import main as derive
 
-SHIPPED = "--genotype=multi30k_en_de_elimination_1"
+SHIPPED = "--genotype=multi30k_en_de_1"
 
 
 # ------------------------------------------------------------------------------- checkpoints
