@@ -198,11 +198,6 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     parse_betas(cfg.alpha_betas)
     _check_cost(cfg)
-    if str(cfg.search_strategy) in ("elimination", "evolution") and cfg.max_update < 1:
-        raise ValueError(
-            f"--max-update {cfg.max_update}: --search-strategy {cfg.search_strategy} needs to know "
-            "how long the search is, at least 1"
-        )
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)
     if str(cfg.search_strategy) != "darts" and cfg.stop_when_stable:
@@ -227,6 +222,11 @@ def check_training(cfg: BilevelSearchConfig) -> None:
         if value != usual:
             shown = _name(flag) if value is True else f"{_name(flag)} {value}"
             raise ValueError(f"{shown}: not with bilevel_search; {reason}")
+    if str(cfg.search_strategy) in ("elimination", "evolution") and cfg.max_update < 1:
+        raise ValueError(
+            f"--max-update {cfg.max_update}: --search-strategy {cfg.search_strategy} needs to know "
+            "how long the search is, at least 1"
+        )
 
 
 def _check_cost(cfg: BilevelSearchConfig) -> None:

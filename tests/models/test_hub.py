@@ -39,7 +39,7 @@ def test_translations_are_those_of_fairseq_generate(data, raw, request, argument
     sentences = (raw / "raw/test.en").read_text().splitlines()
     model = fairseq_revdarts.RevDartsTransformerModel.from_pretrained(folder, **arguments)
     translations = model.translate(sentences, beam=3, **SHORT)
-    assert len(translations) == TEST_SENTENCES and len(set(translations)) > 5
+    assert network == "supernet" or len(set(translations)) > 5  # after few updates, that has one
     assert translations == [expected[number] for number in range(TEST_SENTENCES)]
     assert model.translate(sentences[0], beam=3, **SHORT) == translations[0]
     assert model.translate([], beam=3) == []
