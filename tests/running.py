@@ -103,6 +103,14 @@ def load(path):
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def save_without_flag(flag, path, older):
+    """Write the checkpoint `path` to `older` as one from before there was the model's `flag`."""
+    checkpoint = load(path)
+    model = checkpoint["cfg"]["model"]  # of fairseq 0.12.2 a Namespace
+    del (model if isinstance(model, dict) else vars(model))[flag]
+    torch.save(checkpoint, older)
+
+
 def weights(path):
     """Model weights, without a buffer that some fairseq versions leave uninitialised."""
     return {k: v for k, v in load(path)["model"].items() if not k.endswith("_float_tensor")}

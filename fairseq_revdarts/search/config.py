@@ -216,7 +216,7 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
 
 
 def check_training(cfg: BilevelSearchConfig) -> None:
-    """Raise a ValueError for a flag of fairseq-train that a search does not take."""
+    """Raise a ValueError for a flag of fairseq-train that a search does not take, or lacks."""
     for flag, (usual, reason) in NOT_WITH_A_SEARCH.items():
         value = getattr(cfg, flag)
         if value != usual:

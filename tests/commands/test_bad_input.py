@@ -14,6 +14,7 @@ from running import (
     SEARCH,
     in_process,
     load,
+    save_without_flag,
     train,
     train_in_process,
     weights_only,
@@ -125,10 +126,7 @@ def test_nodes_that_compute_something_else_are_not_taken_up(data, search, tmp_pa
 
 
 def test_a_search_older_than_the_norm_flag_is_post_norm(data, search, tmp_path):
-    older = torch.load(search[0] / "checkpoint_last.pt", weights_only=True)
-    model = older["cfg"]["model"]  # of fairseq 0.12.2 a Namespace
-    del (model if isinstance(model, dict) else vars(model))["operation_norm"]
-    torch.save(older, tmp_path / "older.pt")
+    save_without_flag("operation_norm", search[0] / "checkpoint_last.pt", tmp_path / "older.pt")
     restored = f"--restore-file={tmp_path / 'older.pt'}"
     with pytest.raises(ValueError, match=r"--operation-norm pre: the search in .* has post"):
         train_in_process(data, tmp_path / "new", *SEARCH, restored, updates=7)

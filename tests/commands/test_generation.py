@@ -4,7 +4,6 @@ import re
 from unittest import mock
 
 import pytest
-import torch
 from fairseq.sequence_generator import EnsembleModel
 from fairseq_cli.generate import cli_main as fairseq_generate
 from helpers import SMALL_EVOLVED
@@ -16,6 +15,7 @@ from running import (
     TRANSLATION,
     in_process,
     run,
+    save_without_flag,
     train_in_process,
 )
 
@@ -112,13 +112,11 @@ def test_a_checkpoint_older_than_the_norm_flag(data, tmp_path, monkeypatch, caps
     """It is post-norm: it gets the scores that it got with the flag."""
     flags = ["--operation-norm=post", f"--arch={arch}", "--encoder-layers=2", "--decoder-layers=2"]
     train_in_process(data, tmp_path, *RETRAIN, GENOTYPE, *flags, updates=2)
-    checkpoint = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
-    model = checkpoint["cfg"]["model"]  # of fairseq 0.12.2 a Namespace
-    del (model if isinstance(model, dict) else vars(model))["operation_norm"]
-    torch.save(checkpoint, tmp_path / "older.pt")
+    last, older = tmp_path / "checkpoint_last.pt", tmp_path / "older.pt"
+    save_without_flag("operation_norm", last, older)
     scores = []
-    for name in ("checkpoint_last.pt", "older.pt"):
-        words = ["--path", tmp_path / name, *GENERATE, "--score-reference"]
+    for path in (last, older):
+        words = ["--path", path, *GENERATE, "--score-reference"]
         in_process(monkeypatch, fairseq_generate, data, *words)
         scores.append(re.findall(r"^P-.*$", capsys.readouterr().out, re.MULTILINE))
     assert len(scores[0]) == TEST_SENTENCES and scores[0] == scores[1]
