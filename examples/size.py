@@ -41,6 +41,7 @@ def count(genotype: str, dictionary: Dictionary, args: argparse.Namespace, width
     hidden_size, width = widths
     config = RevDartsTransformerConfig(
         genotype=genotype,
+        pooling=args.pooling,
         encoder_layers=args.layers,
         decoder_layers=args.layers,
         hidden_size=hidden_size,
