@@ -72,9 +72,9 @@ class ReversibleSearchCriterion(LabelSmoothedCrossEntropyCriterion):
 
         chunk = max(1, LOGITS_AT_ONCE // len(self.task.target_dictionary))
         losses = [
-            torch.stack(
-                checkpoint(chunk_loss, *part, use_reentrant=False, preserve_rng_state=False)
-            )
+            checkpoint(chunk_loss, *part, use_reentrant=False, preserve_rng_state=False)
             for part in zip(features.split(chunk), target.split(chunk))
         ]
-        return torch.stack(losses).sum(dim=0).unbind()
+        # No views: fairseq scales the loss of a dummy batch in place.
+        loss, nll_loss = (torch.stack(of_chunks).sum() for of_chunks in zip(*losses))
+        return loss, nll_loss

@@ -41,6 +41,18 @@ def test_chunks_change_nothing(monkeypatch, tokens, more):
         torch.testing.assert_close(gradient, expected[3][name], rtol=1e-6, atol=1e-9)
 
 
+def test_fairseq_may_scale_the_loss_in_place(monkeypatch):
+    """It does for the dummy batch of a process that has none left: loss *= 0."""
+    monkeypatch.setattr(reversible_search, "LOGITS_AT_ONCE", 4 * TYPES)
+    model = build_model(TYPES, share_all_embeddings=True).train()
+    model.searching = True
+    loss, _, log = build(ReversibleSearchCriterion)(model, sample())
+    loss *= 0
+    loss.backward()
+    assert all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)
+    assert log["nll_loss"] > 0
+
+
 def test_chunks_hold_a_part_of_the_logits(monkeypatch):
     output = torch.nn.Linear(8, 5000, bias=False)
     decoder = SimpleNamespace(output_layer=output)

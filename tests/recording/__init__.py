@@ -2,6 +2,7 @@
 
 After every update process N adds a digest of its theta and alpha to recorded-N.txt in the save
 directory. --ddp-backend pytorch_ddp runs on the CPU: fairseq names a GPU to it, which is left out.
+The loss is computed in chunks, as with the vocabularies and batches of real searches.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from torch.nn.parallel import DistributedDataParallel
 
+from fairseq_revdarts.criterions import reversible_search
 from fairseq_revdarts.tasks import bilevel_search
 
 
@@ -36,6 +38,7 @@ def recording(optimizer_step):
     return step
 
 
+reversible_search.LOGITS_AT_ONCE = 2000
 distributed_fairseq_model.DistributedDataParallel = OnTheCPU
 check_processes = bilevel_search.check_processes
 bilevel_search.check_processes = lambda cfg: (
