@@ -2,7 +2,7 @@
 
 import math
 from statistics import mean
-from typing import Dict, Iterator, Mapping, Sequence
+from typing import Dict, Iterator, List, Mapping, Sequence
 
 from ..derivation import (
     Row,
@@ -19,6 +19,8 @@ from ..search_space import CANDIDATES, CROSS_ATTENTION, PARAMETER_FREE, family
 SHOWN = 3
 #: Share of the uniform entropy above which a search has hardly decided.
 UNDECIDED = 0.95
+#: Share of a node's mixture below which an operation was not trained to work alone.
+ALONE = 0.9
 #: Operations that compute a position of the decoder without the other target positions.
 NOT_MIXING = {CROSS_ATTENTION, "glu", "ffn", *PARAMETER_FREE}
 
@@ -67,7 +69,7 @@ def print_certainty(
     print()
     for side, share in shares_of_uniform(search).items():
         print(f"{side}: {certainty(search, side, share)}")
-    for warning in warnings(search, genotype):
+    for warning in (*warnings(search, genotype), *ties(search, genotype, exclude, by_family)):
         print(f"warning: {warning}")
 
 
@@ -106,8 +108,55 @@ def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
     }
 
 
+def nodes_with_others(search: SavedSearch, genotype: Genotype, share: float) -> List[str]:
+    """The nodes in which the genotype's operation has less than `share` of the mixture."""
+    chosen = operations_by_node(genotype)
+    return [
+        node
+        for side, names in CANDIDATES.items()
+        for node, row in rows_by_node(side, search.alphas[side]).items()
+        if softmax(row)[names.index(chosen[node])] < share
+    ]
+
+
+def ties(
+    search: SavedSearch, genotype: Genotype, exclude: Sequence[str], by_family: bool
+) -> Iterator[str]:
+    """A warning if alpha does not say which operation is the best; arguments as above."""
+    chosen, tied = operations_by_node(genotype), []
+    for side, names in CANDIDATES.items():
+        for node, row in rows_by_node(side, search.alphas[side]).items():
+            of_node = dict(zip(names, row))
+            best = chosen[node]
+            equal = [
+                name
+                for name, alpha in of_node.items()
+                if alpha == of_node[best] and name not in exclude
+                if not by_family or family(name) == family(best)
+            ]
+            if len(equal) > 1:
+                tied.append(f"{node} ({', '.join(equal)})")
+    if tied:
+        yield (
+            f"{len(tied)} nodes have several best operations with the same alpha, of which the "
+            f"first is taken, such as {tied[0]}"
+        )
+
+
 def warnings(search: SavedSearch, genotype: Genotype) -> Iterator[str]:
     """What speaks against a genotype."""
+    open_nodes = [
+        node
+        for side in CANDIDATES
+        for node, row in rows_by_node(side, search.alphas[side]).items()
+        if sum(map(math.isfinite, row)) > 1
+    ]
+    if search.strategy == "elimination" and open_nodes:
+        yield (
+            f"{len(open_nodes)} of {len(operations_by_node(genotype))} nodes have several "
+            "candidates left: the search has not ended (--max-update, --elimination-share), and "
+            "the most probable ones are taken"
+        )
     undecided = [
         f"{100 * share:.1f} % of uniform in the {side}"
         for side, share in shares_of_uniform(search).items()

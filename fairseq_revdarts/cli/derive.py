@@ -24,7 +24,7 @@ from ..search.latency_table import load_latency_table
 from ..search_space import CANDIDATES
 from ..utils.interruption import save
 from ..utils.parameters import count_parameters
-from .certainty import print_certainty
+from .certainty import ALONE, nodes_with_others, print_certainty
 from .user_dir import add_user_dir
 
 LAST_CHECKPOINT = "checkpoint_last.pt"
@@ -215,6 +215,13 @@ def main(arguments: Optional[List[str]] = None) -> None:
         print(f"--top {args.top}: there are no more; the search has left no others")
     if args.weights:
         print(f"network written to {args.weights}")
+        mixed = nodes_with_others(search, genotypes[0], ALONE)
+        if mixed:
+            print(
+                f"warning: {args.weights}: in {len(mixed)} nodes the operation had less than "
+                f"{100 * ALONE:.0f} % of the mixture, and was not trained to work alone; train the "
+                "network before it translates"
+            )
 
 
 if __name__ == "__main__":

@@ -39,12 +39,14 @@ class SavedSearch:
         last_choices: by side, the probabilities of each node's last two candidates, 0 for nodes
             that still choose
         candidates: by side, the operations that are searched
+        strategy: --search-strategy, empty if the checkpoint does not say
     """
 
     pooling: str
     alphas: Dict[str, Table]
     last_choices: Dict[str, Table]
     candidates: Dict[str, Tuple[str, ...]]
+    strategy: str
 
     def shapes(self) -> List[Tuple[int, ...]]:
         """(s, searched splits, candidates) of each side."""
@@ -88,7 +90,8 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
             tables[side] = alpha.masked_fill(~living, -math.inf).tolist()
             none = torch.zeros_like(alpha)
             last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
-        search = SavedSearch(pooling, tables, last_choices, candidates)
+        strategy = str((checkpoint["cfg"].get("task") or {}).get("search_strategy", ""))
+        search = SavedSearch(pooling, tables, last_choices, candidates, strategy)
         derive_genotype(tables, pooling)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path}: its search cannot be read: {error}") from error
@@ -125,7 +128,7 @@ def saves_after(update: int, flags: Any, batches: EpochBatchIterator, update_fre
         update_freq: batches per update
     """
     rest = len(batches) - batches.iterations_in_epoch
-    ends = rest < (update_freq if flags.optimization.skip_remainder_batch else 1)
+    ends = rest <= (update_freq if flags.optimization.skip_remainder_batch else 0)
     interval = flags.checkpoint.save_interval_updates
     return (
         (ends and batches.epoch % flags.checkpoint.save_interval == 0)

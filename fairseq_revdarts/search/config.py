@@ -23,6 +23,18 @@ NOT_WITH_A_SEARCH: Dict[str, Tuple[Any, str]] = {
     "pipeline_model_parallel": (False, WHOLE_MODEL),
     "quantization_config_path": (None, "quantize the network that was found, as it is trained"),
 }
+#: Flags that one strategy reads: that strategy, and what to use with another one.
+OF_ONE_STRATEGY: Dict[str, Tuple[str, str]] = {
+    "warmup_share": ("elimination", "darts has --alpha-start"),
+    "elimination_share": ("elimination", "no other strategy eliminates candidates"),
+    "active_share": ("elimination", "darts evaluates all candidates, the others one path"),
+    "alpha_start": ("darts", "elimination has --warmup-share, a share of --max-update"),
+    "stop_when_stable": (
+        "darts",
+        "elimination decides by its schedule, --elimination-share, the others when a checkpoint is "
+        "written",
+    ),
+}
 COSTS = ("parameters", "latency")
 #: Nats per token that an expected cost of twice --cost-limit adds to alpha's loss.
 DEFAULT_COST_WEIGHT = 1.0
@@ -85,7 +97,11 @@ class BilevelSearchConfig(TranslationConfig):
     )
     alpha_betas: str = field(default="(0.9, 0.98)", metadata={"help": "betas of Adam for alpha"})
     alpha_start: int = field(
-        default=0, metadata={"help": "number of updates of theta before alpha begins to move"}
+        default=0,
+        metadata={
+            "help": "with --search-strategy darts: number of updates of theta before alpha begins "
+            "to move"
+        },
     )
     stop_when_stable: int = field(
         default=0,
@@ -198,14 +214,15 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         raise ValueError(f"--alpha-split {cfg.alpha_split}: a share between 0 and 1 is needed")
     parse_betas(cfg.alpha_betas)
     _check_cost(cfg)
+    for flag, (strategy, instead) in OF_ONE_STRATEGY.items():
+        value, usual = getattr(cfg, flag), BilevelSearchConfig.__dataclass_fields__[flag].default
+        if value != usual and str(cfg.search_strategy) != strategy:
+            raise ValueError(
+                f"{_name(flag)} {value}: not with --search-strategy {cfg.search_strategy}, it is a "
+                f"flag of {strategy}; {instead}"
+            )
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)
-    if str(cfg.search_strategy) != "darts" and cfg.stop_when_stable:
-        raise ValueError(
-            f"--stop-when-stable {cfg.stop_when_stable}: not with --search-strategy "
-            f"{cfg.search_strategy}; elimination decides by its schedule, --elimination-share, the "
-            "others when a checkpoint is written"
-        )
     for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)
         if value is not None and not 0 <= value < math.inf:
@@ -258,11 +275,6 @@ def _check_cost(cfg: BilevelSearchConfig) -> None:
 
 
 def _check_elimination(cfg: BilevelSearchConfig) -> None:
-    if cfg.alpha_start:
-        raise ValueError(
-            f"--alpha-start {cfg.alpha_start}: not with --search-strategy elimination; use "
-            "--warmup-share, a share of --max-update"
-        )
     begin, _ = parse_elimination_share(cfg.elimination_share)
     if not 0 <= cfg.warmup_share <= begin:
         raise ValueError(

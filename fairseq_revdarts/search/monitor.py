@@ -20,7 +20,7 @@ from .bilevel import find_non_finite
 from .cost import Budget
 from .level_loss import LevelLoss, Sum
 from .log import SearchLog
-from .processes import largest_over_processes, on_device
+from .processes import largest_over_processes, on_device, rank_and_processes
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ class SearchMonitor:
         if self._theta and begins:
             self._find_non_finite_loss(update, criterion)
             message = f"update {update}: theta's gradients are not finite"
+            if rank_and_processes()[1] > 1:
+                message += ", or differ between processes (fairseq says above if they do)"
             if scaler is None:
                 raise FloatingPointError(message)
             if scaler._last_overflow_iter == scaler._iter:  # fairseq counts on if it goes on
@@ -201,9 +203,10 @@ class SearchMonitor:
             logger.warning(
                 f"update {update}: operations without weights ({names}) lead in "
                 f"{100 * parameter_free:.0f} % of the nodes, the way in which such searches "
-                f"collapse. 'revdarts-derive --exclude {names}' takes the best of the others, also "
-                "of an earlier checkpoint; a longer --alpha-start, a smaller --alpha-lr or a "
-                "larger --alpha-weight-decay may prevent it"
+                f"collapse. 'revdarts-derive --exclude {names}' takes the best of the others that "
+                "are left, also of an earlier checkpoint; a search without them "
+                "(--encoder-candidates, --decoder-candidates), a smaller --alpha-lr, or a longer "
+                "rest of alpha (--alpha-start, with elimination --warmup-share) may prevent it"
             )
 
 

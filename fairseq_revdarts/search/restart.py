@@ -28,8 +28,8 @@ BATCHES: Flags = {
     "dataset": ("max_tokens", "batch_size", "required_batch_size_multiple", "grouped_shuffling"),
     "task": ("max_source_positions", "max_target_positions", "num_batch_buckets"),
 }
-#: What every node computes.
-NODES: Flags = {"model": ("node_input", "operation_norm")}
+#: What every node computes; its weights would fit without these.
+NODES: Flags = {"model": ("node_input", "operation_norm", "attention_heads")}
 #: What was always so before there was a flag for it.
 OLDER: Dict[str, str] = {"operation_norm": "post"}
 #: What alpha means, and which candidates live.

@@ -28,6 +28,8 @@ from .strategy import Active, Strategy
 
 PATHS = 50
 PATH_BATCHES = 4
+#: alpha of the operations of the best path, 0 for all others: their probability is then 1.
+MARK = 20.0
 
 
 def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Genotype:
@@ -118,7 +120,7 @@ def measure_paths(
 
 @torch.no_grad()
 def mark_best(model: RevDartsTransformerModel, losses: Mapping[Genotype, float]) -> None:
-    """Set alpha to 1 at the path of smallest loss, the first of equal ones, to 0 elsewhere.
+    """Set alpha to MARK at the path of smallest loss, the first of equal ones, to 0 elsewhere.
 
     If no loss is finite, no path can be trusted, and alpha stays as it is.
     """
@@ -129,4 +131,4 @@ def mark_best(model: RevDartsTransformerModel, losses: Mapping[Genotype, float])
         alpha.zero_()
         for row, names in zip(alpha, getattr(best, side)):
             for node, name in zip(row, names):
-                node[CANDIDATES[side].index(name)] = 1
+                node[CANDIDATES[side].index(name)] = MARK

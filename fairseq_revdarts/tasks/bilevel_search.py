@@ -209,6 +209,8 @@ class BilevelSearchTask(DividedTranslationTask):
         cfg, architecture = self.cfg, self._model.architecture
         self._scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
         if update_num == 0:
+            if architecture.eliminated() and is_master():
+                logger.warning("a new search begins: the eliminated candidates live again")
             architecture.reset_updates()  # with theta's: --reset-optimizer, --finetune-from-model
         elif self._scaler is not None:
             architecture.restore_scaler(self._scaler)

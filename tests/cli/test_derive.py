@@ -281,6 +281,21 @@ def test_a_decoder_that_mixes_target_positions_in_one_node(folder, capsys, mixin
     assert "warning" not in capsys.readouterr().out
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.sets(st.sampled_from(CANDIDATES["decoder"]), min_size=1), st.booleans())
+def test_operations_that_alpha_cannot_tell_apart(tmp_path_factory, equal, excluded):
+    """The warning names the best operations of a node, if there are several."""
+    folder, alpha, flags = tmp_path_factory.getbasetemp(), random_alpha(), []
+    for name in equal:
+        alpha["decoder"][1, 0, CANDIDATES["decoder"].index(name)] = 50.0
+    in_order = [name for name in CANDIDATES["decoder"] if name in equal]
+    if excluded and len(equal) > 1:
+        flags = ["--exclude", in_order.pop()]
+    output = printed_by(save(folder / "ties.pt", search(alpha)), "-o", folder / "t.json", *flags)
+    tie = f"such as decoder.2.1 ({', '.join(in_order)})"
+    assert (tie in output) == (len(in_order) > 1) == ("the same alpha" in output)
+
+
 # ------------------------------------------------------------------------------- the command
 
 

@@ -116,6 +116,7 @@ def test_a_search_of_another_search_space_is_not_taken_up(data, search, tmp_path
     [
         ("--node-input=pooled", "--node-input pooled: the search in .*_last.pt has normalized"),
         ("--operation-norm=post", "--operation-norm post: the search in .*_last.pt has pre"),
+        ("--attention-heads=2", "--attention-heads 2: the search in .*_last.pt has 4"),
     ],
 )
 def test_nodes_that_compute_something_else_are_not_taken_up(data, search, tmp_path, flag, message):

@@ -101,7 +101,7 @@ FREE = [
     *("--update-freq=2", "--lr=0.01", "--clip-norm=1", "--dropout=0.2", "--label-smoothing=0.2"),
     *("--alpha-lr=0.01", "--alpha-weight-decay=0.1", "--alpha-betas=(0.8, 0.9)"),
     *("--alpha-start=2", "--stop-when-stable=99", "--drift-interval=1", "--drift-limit=0.2"),
-    *("--backprop=store", "--log-interval=3", "--max-epoch=3", "--active-share=0.5"),
+    *("--backprop=store", "--log-interval=3", "--max-epoch=3"),
     *("--save-interval-updates=1", "--checkpoint-suffix="),
     *("--reset-lr-scheduler", "--reset-meters", "--optimizer-overrides={}"),
 ]
@@ -149,7 +149,7 @@ STRATEGIES = ("darts", "sampling", "elimination", "evolution")
 #: The strategies whose schedule follows from a flag.
 SCHEDULES = {
     "--max-update=9": ("elimination", "evolution"),
-    "--warmup-share=0.2": ("elimination",),
+    "--warmup-share=0.1": ("elimination",),
     "--elimination-share=(0.6, 1)": ("elimination",),
     "--active-share=0.5": (),
 }
@@ -160,7 +160,7 @@ ONE_UPDATE = "--stop-time-hours=1e-9"
 def scheduled(request, data, tmp_path_factory):
     """By each strategy the first update of a search of ten: its folder, and its flags."""
     folder = tmp_path_factory.mktemp("resuming") / request.param
-    flags = [*SMALL, "--warmup-share=0.1", f"--search-strategy={request.param}", ONE_UPDATE]
+    flags = [*SMALL, f"--search-strategy={request.param}", ONE_UPDATE]
     train_in_process(data, folder, *flags, updates=10)
     return request.param, folder, flags
 
@@ -189,6 +189,10 @@ def test_another_schedule_is_warned_of(data, scheduled, tmp_path, caplog, flag):
     folder = shutil.copytree(saved, tmp_path / "copy")
     train_in_process(data, folder, *flags, updates=10)
     assert "its schedule" not in caplog.text
+    if "share" in flag and strategy != "elimination":
+        with pytest.raises(ValueError, match=f"not with --search-strategy {strategy}, it is a fl"):
+            train_in_process(data, folder, *flags, flag, updates=10)
+        return
     train_in_process(data, folder, *flags, flag, updates=10)
     warned = f"{flag.replace('=', ' ')}: the search in {folder}/checkpoint_last.pt has "
     assert (warned in caplog.text) == (strategy in SCHEDULES[flag])

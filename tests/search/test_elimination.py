@@ -232,15 +232,25 @@ def test_a_search_that_is_killed_resumes_bit_by_bit(data, eliminated, tmp_path, 
 
 
 @pytest.mark.parametrize("flag", ["--reset-optimizer", "--finetune-from-model"])
-def test_a_new_schedule_begins_with_all_candidates(data, eliminated, tmp_path, flag):
+def test_a_new_schedule_begins_with_all_candidates(data, eliminated, tmp_path, caplog, flag):
     last = eliminated / "checkpoint_last.pt"
     if flag == "--reset-optimizer":
         shutil.copy(last, tmp_path / "checkpoint_last.pt")
     else:
         flag = f"{flag}={last}"
     flags = [*ELIMINATION, flag, "--elimination-share=(0.9, 1)", "--no-save"]
-    train_in_process(data, tmp_path, *flags, updates=2)
+    with caplog.at_level("WARNING"):
+        train_in_process(data, tmp_path, *flags, updates=2)
+    assert caplog.text.count("the eliminated candidates live again") == 1
     assert [entry["living"] for entry in read_log(tmp_path / "search.jsonl")] == [13.5, 1]
+
+
+def test_what_is_said_of_a_search_that_has_not_ended(eliminated, tmp_path):
+    files = ("-o", tmp_path / "genotype.json", "--weights", tmp_path / "network.pt")
+    said = [run("revdarts-derive", checkpoint(eliminated, n), *files) for n in (5, UPDATES)]
+    assert "8 of 8 nodes have several candidates left" in said[0]
+    assert "in 8 nodes the operation had less than 90 % of the mixture" in said[0]
+    assert "warning" not in said[1]
 
 
 def test_a_checkpoint_between_two_eliminations_translates(data, eliminated):

@@ -94,7 +94,7 @@ def test_paths_have_the_losses_of_evaluation_per_token_and_the_best_is_marked():
     mark_best(SUPERNET, dict(zip(paths, losses)))
     assert SUPERNET.architecture.genotype() == paths[losses.index(min(losses))]
     for alpha in SUPERNET.architecture.alphas():
-        assert sorted(alpha.unique().tolist()) == [0, 1] and (alpha.sum(-1) == 1).all()
+        assert (alpha.softmax(-1).amax(-1) > 0.999).all()
 
 
 def test_of_paths_that_cannot_be_trusted_none_is_marked():
@@ -112,6 +112,8 @@ def test_of_paths_that_cannot_be_trusted_none_is_marked():
         ["--save-interval-updates=2", "--validate-after-updates=4", "--max-update=5"],
         ["--update-freq=2", "--skip-remainder-batch", "--max-epoch=2"],
         ["--update-freq=2", "--max-epoch=2"],
+        ["--skip-remainder-batch", "--max-epoch=2"],
+        ["--batch-size=3", "--update-freq=2", "--skip-remainder-batch", "--max-epoch=2"],
     ],
     ids=" ".join,
 )
@@ -124,7 +126,7 @@ def test_the_best_path_is_marked_before_every_checkpoint(data, tmp_path, monkeyp
     monkeypatch.setattr(
         Trainer, "save_checkpoint", lambda *arguments: saved.append(save(*arguments))
     )
-    batches = ["--train-subset=valid", "--batch-size=4"]  # 3 of theta in an epoch
+    batches = ["--train-subset=valid", "--batch-size=4"]  # 3 of theta in an epoch; of 3 pairs, 4
     train_in_process(data, tmp_path, *SAMPLING, *batches, *flags, updates=9)
     assert marked == [True] * len(saved) and saved
 
