@@ -4,7 +4,7 @@
 
 The search in FOLDER/interrupted is killed with SIGKILL at random moments, every other time while it
 writes a file, and started again each time. All files that it leaves must be whole, and in the end
-the same, bit by bit, as those of the search in FOLDER/straight, which nothing interrupts.
+the same, bit for bit, as those of the search in FOLDER/straight, which nothing interrupts.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def state(folder):
 
 
 def same(one, other):
-    """Whether nested containers hold the same, tensors bit by bit."""
+    """Whether nested containers hold the same, tensors bit for bit."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -111,7 +111,7 @@ def main():
     for process in [search(args.data, folder, updates) for folder in (straight, interrupted)]:
         process.join()
     assert same(state(straight), state(interrupted)), "the interrupted search is another one"
-    print(f"the same after {updates} updates, bit by bit")
+    print(f"the same after {updates} updates, bit for bit")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ search_flags="$common_flags --total-num-update $search_updates --warmup-updates 
 # The weight decay of long searches would hold alpha where it is.
 darts_flags="--search-strategy darts --backprop store --alpha-lr 0.1 --alpha-weight-decay 0
     --alpha-start $((search_updates / 2))"
+cost_limit=${COST_LIMIT:-380000}
 read -ra kinds <<<"${KINDS:-found evolution darts families sampling transformer}"
 read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 
@@ -47,7 +48,7 @@ search_for() { # KIND SEED
     local flags="--search-strategy $1" TIMEFORMAT="processor seconds = %U"
     case $1 in
     found) flags="--search-strategy elimination" ;;
-    budget) flags="--search-strategy elimination --cost parameters --cost-limit ${COST_LIMIT:-380000}" ;;
+    budget) flags="--search-strategy elimination --cost parameters --cost-limit $cost_limit" ;;
     darts) flags=$darts_flags ;;
     evolution) flags+=" --encoder-layers 4 --decoder-layers 4" ;;
     esac
@@ -107,7 +108,7 @@ train_at() { # KIND SEED RATE
 }
 
 for kind in "${kinds[@]}"; do search_of "$kind" >/dev/null; done
-keep_regime
+keep_regime "searches of $search_updates updates, a budget of $cost_limit parameters"
 prepare
 for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | awk '!seen[$0]++'); do
     for seed in $(seeds_of "$search"); do in_background searched "$search" "$seed"; done

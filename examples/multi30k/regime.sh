@@ -17,9 +17,9 @@ regime() { # LEARNING_RATE: in words
         "$((train_updates / 6)) and linear decay, dropout 0.1, label smoothing 0.1, last checkpoint, beam 5"
 }
 
-keep_regime() { # networks that are compared are trained alike: $work is refused if it holds others
+keep_regime() { # WHAT: $work is refused if its networks are trained otherwise, or of other searches or genotypes
     local now file=$work/regime.txt
-    now=$(regime "of each kind")
+    now="$(regime "of each kind"), $1"
     if [ -e "$file" ] && [ "$(cat "$file")" != "$now" ]; then
         printf '%s: its networks are trained otherwise; name another WORK.\nthere: %s\nnow: %s\n' \
             "$work" "$(cat "$file")" "$now" >&2

@@ -4,7 +4,7 @@
 #   transformer  that of fairseq
 #   found        of the networks that proof.sh found on English-German, the one with the least validation loss there
 #   random       two random genotypes, the first of benchmark.csv
-#   evolved      the Evolved Transformer, with dropout where the others have it
+#   evolved      the Evolved Transformer, without dropout in attention, as the others
 #   bash examples/multi30k/three_pairs.sh --data DIR
 # On English-German each kind is trained at each learning rate, once. All its other trainings take the one of
 # the least validation loss. The end is a table, also in summary.txt, and a picture. After an interruption, start
@@ -31,6 +31,7 @@ read -ra kinds <<<"${KINDS:-transformer found random1 random2 evolved}"
 read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 read -ra seeds <<<"${SEEDS:-1 2 3}"
 first=${targets%% *}
+found=${FOUND:-multi30k_en_de_3}
 
 enter() { # TARGET
     target_language=$1 work=$root/$source_language-$1
@@ -40,7 +41,7 @@ genotype_of() { # KIND
     case $1 in
     transformer) echo transformer ;;
     evolved) echo evolved_transformer ;;
-    found) echo "${FOUND:-multi30k_en_de_3}" ;;
+    found) echo "$found" ;;
     random*) echo "random:${1#random}" ;;
     *) echo "KINDS: $1 is none of transformer, found, random1, random2, evolved" >&2 && exit 2 ;;
     esac
@@ -55,7 +56,7 @@ train_one() { # KIND/RATE/TARGET SEED
 }
 
 for kind in "${kinds[@]}"; do genotype_of "$kind" >/dev/null; done
-keep_regime
+keep_regime "found: $found"
 for target in $targets; do
     enter "$target"
     prepare

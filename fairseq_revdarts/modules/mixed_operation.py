@@ -76,7 +76,7 @@ class MixedOperation(nn.Module):
                 added to in place
 
         Returns:
-            G(H) (T, B, C), equal to the forward's bit by bit
+            G(H) (T, B, C), equal to the forward's bit for bit
         """
         context = self._with_dropout_mask(h, context)
         output, probabilities = None, mixture.probabilities

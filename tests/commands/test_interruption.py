@@ -13,7 +13,7 @@ SMALL = [*SEARCH, "--train-subset=valid", "--batch-size=4", "--no-epoch-checkpoi
 
 def test_killed_at_twenty_random_moments(data, tmp_path):
     output = run(sys.executable, CHECKOUT / "tests/interrupt.py", data, tmp_path)
-    assert "bit by bit" in output
+    assert "bit for bit" in output
 
 
 def test_sigterm_ends_the_search_with_a_message(data, tmp_path):

@@ -198,4 +198,6 @@ def test_multi30k_three_pairs(multi30k, tmp_path):
     assert (tmp_path / "networks.svg").exists()
     unknown = run(*command, env={**environment, "KINDS": "foul"}, fails=True)
     assert "foul is none of transformer, found" in unknown
+    other = run(*command, env={**environment, "FOUND": "random:9"}, fails=True)
+    assert "found: random:9" in other and "name another WORK" in other
     assert "a variable" in run(*command, "--target", "fr", fails=True)
