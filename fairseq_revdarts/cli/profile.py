@@ -29,6 +29,7 @@ from ..profiling.workload import DTYPES, Workload
 from ..search.config import STRATEGIES
 from ..search_space import CANDIDATES, POOLINGS
 from ..utils.files import write_atomically
+from ..utils.flags import flag_name
 from .estimate import add_estimate_flags, check_estimate, divide, estimate, quiet
 from .user_dir import add_user_dir
 
@@ -77,7 +78,7 @@ def parse_arguments(arguments: Optional[List[str]]) -> argparse.Namespace:
         parser.error(f"--search-strategy {args.search_strategy}: not with --genotype")
     for other in ("genotype", "sweep", "search_strategy", "memory", "json"):
         if args.latency and getattr(args, other):
-            parser.error(f"--latency {args.latency}: not with --{other.replace('_', '-')}")
+            parser.error(f"--latency {args.latency}: not with {flag_name(other)}")
     if args.values and not args.sweep:
         parser.error("--values: say with --sweep what they are")
     for flag in ("json", "latency"):

@@ -10,6 +10,8 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import II
 
+from ..utils.flags import flag_name
+
 #: Two names of fairseq for the same backend.
 LEGACY_DDP = ("legacy_ddp", "no_c10d")
 STRATEGIES = ("darts", "sampling", "elimination", "evolution")
@@ -218,18 +220,18 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
         value, usual = getattr(cfg, flag), BilevelSearchConfig.__dataclass_fields__[flag].default
         if value != usual and str(cfg.search_strategy) != strategy:
             raise ValueError(
-                f"{_name(flag)} {value}: not with --search-strategy {cfg.search_strategy}, it is a "
-                f"flag of {strategy}; {instead}"
+                f"{flag_name(flag)} {value}: not with --search-strategy {cfg.search_strategy}, it "
+                f"is a flag of {strategy}; {instead}"
             )
     if str(cfg.search_strategy) == "elimination":
         _check_elimination(cfg)
     for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)
         if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"{_name(flag)} {value}: at least 0 is needed, and not infinity")
+            raise ValueError(f"{flag_name(flag)} {value}: at least 0 is needed, and not infinity")
     for flag in ("alpha_start", "stop_when_stable", "drift_interval"):
         if not getattr(cfg, flag) >= 0:
-            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
+            raise ValueError(f"{flag_name(flag)} {getattr(cfg, flag)}: at least 0 is needed")
 
 
 def check_training(cfg: BilevelSearchConfig) -> None:
@@ -237,7 +239,7 @@ def check_training(cfg: BilevelSearchConfig) -> None:
     for flag, (usual, reason) in NOT_WITH_A_SEARCH.items():
         value = getattr(cfg, flag)
         if value != usual:
-            shown = _name(flag) if value is True else f"{_name(flag)} {value}"
+            shown = flag_name(flag) if value is True else f"{flag_name(flag)} {value}"
             raise ValueError(f"{shown}: not with bilevel_search; {reason}")
     if str(cfg.search_strategy) in ("elimination", "evolution") and cfg.max_update < 1:
         raise ValueError(
@@ -251,7 +253,7 @@ def _check_cost(cfg: BilevelSearchConfig) -> None:
         for flag in ("cost_limit", "cost_weight", "latency_table"):
             if getattr(cfg, flag) is not None:
                 raise ValueError(
-                    f"{_name(flag)} {getattr(cfg, flag)}: --cost is missing; it is one of "
+                    f"{flag_name(flag)} {getattr(cfg, flag)}: --cost is missing; it is one of "
                     f"{', '.join(COSTS)}"
                 )
         return
@@ -283,7 +285,3 @@ def _check_elimination(cfg: BilevelSearchConfig) -> None:
         )
     if not 0 < cfg.active_share <= 1:
         raise ValueError(f"--active-share {cfg.active_share}: above 0 and at most 1 is needed")
-
-
-def _name(flag: str) -> str:
-    return "--" + flag.replace("_", "-")

@@ -23,6 +23,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ..search_space import CANDIDATES
 from ..utils.files import write_atomically
+from ..utils.flags import flag_name
 
 FORMAT, VERSION = "revdarts-latency", 1
 #: The flags of the network that change the time of a candidate, or of what surrounds it.
@@ -80,7 +81,7 @@ def load_latency_table(
         raise ValueError(
             f"{where}: not a table that revdarts-profile --latency FILE wrote ({error!r})"
         ) from error
-    flags = {name: f"--{name.replace('_', '-')}" for name in SIZES}
+    flags = {name: flag_name(name) for name in SIZES}
     if other:
         measured = ", ".join(f"{flags[name]} {table.sizes[name]}" for name in other)
         needed = " ".join(f"{flags[name]} {network[name]}" for name in SIZES)

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 from fairseq import checkpoint_utils
 
 from ..modules.architecture import Architecture
+from ..utils.flags import flag_name
 from .checkpoint import SavedSearch, load_checkpoint, search_of
 from .config import BilevelSearchConfig
 
@@ -176,4 +177,4 @@ def _differences(ours: Any, theirs: Any, flags: Flags) -> Iterator[Tuple[str, An
             mine = ours[section].get(name)
             saved = theirs[section].get(name, OLDER.get(name, mine))
             if mine != saved:
-                yield f"--{name.replace('_', '-')} {mine}", saved
+                yield f"{flag_name(name)} {mine}", saved

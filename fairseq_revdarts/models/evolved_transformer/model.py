@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ...modules.alignment import AligningDecoder, AligningModel
 from ...modules.context import OperationSettings
+from ...utils.flags import flag_name
 from .cells import WIDE_ATTENTION_HEADS, EvolvedDecoderCell, EvolvedEncoderCell
 
 
@@ -71,8 +72,7 @@ def check_flags(cfg: EvolvedTransformerConfig) -> None:
     """Raise a ValueError for a flag that does not fit: names it, its value, what would be right."""
     for flag in ("encoder_layers", "decoder_layers", "attention_heads"):
         if getattr(cfg, flag) < 1:
-            name = "--" + flag.replace("_", "-")
-            raise ValueError(f"{name} {getattr(cfg, flag)}: at least 1 is needed")
+            raise ValueError(f"{flag_name(flag)} {getattr(cfg, flag)}: at least 1 is needed")
     for heads in (cfg.attention_heads, max(WIDE_ATTENTION_HEADS, cfg.attention_heads)):
         if cfg.hidden_size < 1 or cfg.hidden_size % heads:
             raise ValueError(

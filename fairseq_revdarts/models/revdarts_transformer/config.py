@@ -18,6 +18,7 @@ from ...genotype import (
     random_seed,
 )
 from ...search_space import CANDIDATES, FIXED_LAST_OPERATION, POOLINGS, chosen_candidates
+from ...utils.flags import flag_name
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +254,7 @@ def _check_flags(cfg: RevDartsTransformerConfig) -> None:
     for flag, least in (("cell_layers", 1), ("encoder_splits", 2), ("decoder_splits", 2)):
         value = getattr(cfg, flag)
         if value < least:
-            raise ValueError(f"{_name(flag)} {value}: at least {least} is needed")
+            raise ValueError(f"{flag_name(flag)} {value}: at least {least} is needed")
     candidates_of(cfg)
 
 
@@ -264,7 +265,8 @@ def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
         layers, splits = getattr(cfg, flag), shape.splits(side)
         if layers < 1 or layers % shape.cell_layers:
             raise ValueError(
-                f"{_name(flag)} {layers}: not a positive multiple of {shape.cell_layers} ({source})"
+                f"{flag_name(flag)} {layers}: not a positive multiple of {shape.cell_layers} "
+                f"({source})"
             )
         if cfg.hidden_size < 1 or cfg.hidden_size % splits:
             raise ValueError(
@@ -281,10 +283,10 @@ def _check_sizes(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
     # For sinusoidal positions fairseq divides by hidden_size // 2 - 1.
     for flag, number in {"hidden_size": 4, **dict.fromkeys(others, 1)}.items():
         if getattr(cfg, flag) < number:
-            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: at least {number} is needed")
+            raise ValueError(f"{flag_name(flag)} {getattr(cfg, flag)}: at least {number} is needed")
     for flag in ("dropout", "attention_dropout", "activation_dropout"):
         if not 0 <= getattr(cfg, flag) < 1:
-            raise ValueError(f"{_name(flag)} {getattr(cfg, flag)}: from 0 to below 1 is needed")
+            raise ValueError(f"{flag_name(flag)} {getattr(cfg, flag)}: from 0 to below 1 is needed")
 
 
 def _log_differences(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> None:
@@ -297,8 +299,4 @@ def _log_differences(cfg: RevDartsTransformerConfig, shape: NetworkShape) -> Non
     for flag, value in of_genotype.items():
         given = getattr(cfg, flag)
         if str(given) != str(value):
-            logger.info(f"{_name(flag)} is {value}, as the genotype says, not {given}")
-
-
-def _name(flag: str) -> str:
-    return "--" + flag.replace("_", "-")
+            logger.info(f"{flag_name(flag)} is {value}, as the genotype says, not {given}")
