@@ -108,14 +108,13 @@ def shares_of_uniform(search: SavedSearch) -> Dict[str, float]:
     }
 
 
-def nodes_with_others(search: SavedSearch, genotype: Genotype, share: float) -> List[str]:
-    """The nodes in which the genotype's operation has less than `share` of the mixture."""
+def chosen_probabilities(search: SavedSearch, genotype: Genotype) -> List[float]:
+    """Of each node, the probability of the genotype's operation."""
     chosen = operations_by_node(genotype)
     return [
-        node
+        softmax(row)[names.index(chosen[node])]
         for side, names in CANDIDATES.items()
         for node, row in rows_by_node(side, search.alphas[side]).items()
-        if softmax(row)[names.index(chosen[node])] < share
     ]
 
 
@@ -145,17 +144,12 @@ def ties(
 
 def warnings(search: SavedSearch, genotype: Genotype) -> Iterator[str]:
     """What speaks against a genotype."""
-    open_nodes = [
-        node
-        for side in CANDIDATES
-        for node, row in rows_by_node(side, search.alphas[side]).items()
-        if sum(map(math.isfinite, row)) > 1
-    ]
-    if search.strategy == "elimination" and open_nodes:
+    left = [len(node) for cell in search.living().values() for layer in cell for node in layer]
+    if search.strategy == "elimination" and max(left) > 1:
         yield (
-            f"{len(open_nodes)} of {len(operations_by_node(genotype))} nodes have several "
-            "candidates left: the search has not ended (--max-update, --elimination-share), and "
-            "the most probable ones are taken"
+            f"{sum(number > 1 for number in left)} of {len(left)} nodes have several candidates "
+            "left: the search has not ended (--max-update, --elimination-share), and the most "
+            "probable ones are taken"
         )
     undecided = [
         f"{100 * share:.1f} % of uniform in the {side}"

@@ -14,9 +14,8 @@ from ..derivation import (
     derive_genotype,
     most_probable,
     rows_by_node,
-    softmax,
 )
-from ..genotype import Genotype, operations_by_node
+from ..genotype import Genotype
 from ..search.checkpoint import SavedSearch, load_checkpoint, search_of
 from ..search.cost import against_limit, in_words, latency_costs
 from ..search.derived_weights import derived_checkpoint, derived_weights
@@ -24,7 +23,7 @@ from ..search.latency_table import load_latency_table
 from ..search_space import CANDIDATES
 from ..utils.interruption import save
 from ..utils.parameters import count_parameters
-from .certainty import ALONE, nodes_with_others, print_certainty
+from .certainty import ALONE, chosen_probabilities, print_certainty
 from .user_dir import add_user_dir
 
 LAST_CHECKPOINT = "checkpoint_last.pt"
@@ -177,16 +176,6 @@ def beyond_budget(checkpoint: Any, costs: Mapping[str, float]) -> Optional[str]:
     return against_limit(kind, costs[kind], limit) if costs[kind] > limit else None
 
 
-def probability(search: SavedSearch, genotype: Genotype) -> float:
-    """The product over the nodes of the probability of the genotype's operation."""
-    chosen = operations_by_node(genotype)
-    return math.prod(
-        softmax(row)[names.index(chosen[node])]
-        for side, names in CANDIDATES.items()
-        for node, row in rows_by_node(side, search.alphas[side]).items()
-    )
-
-
 def main(arguments: Optional[List[str]] = None) -> None:
     """Entry point."""
     args = parse_arguments(arguments)
@@ -206,7 +195,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
     print_certainty(search, genotypes[0], args.exclude, args.by_family)
     for genotype, file, cost in zip(genotypes, files, costs):
         size = ", ".join(in_words(kind, value) for kind, value in cost.items())
-        share = probability(search, genotype)
+        share = math.prod(chosen_probabilities(search, genotype))
         print(f"genotype written to {file}: {size}, probability {share:.3g}")
         beyond = beyond_budget(checkpoints[0], cost)
         if beyond:
@@ -215,10 +204,10 @@ def main(arguments: Optional[List[str]] = None) -> None:
         print(f"--top {args.top}: there are no more; the search has left no others")
     if args.weights:
         print(f"network written to {args.weights}")
-        mixed = nodes_with_others(search, genotypes[0], ALONE)
+        mixed = sum(p < ALONE for p in chosen_probabilities(search, genotypes[0]))
         if mixed:
             print(
-                f"warning: {args.weights}: in {len(mixed)} nodes the operation had less than "
+                f"warning: {args.weights}: in {mixed} nodes the operation had less than "
                 f"{100 * ALONE:.0f} % of the mixture, and was not trained to work alone; train the "
                 "network before it translates"
             )

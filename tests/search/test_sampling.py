@@ -17,7 +17,7 @@ from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriter
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.search import sampling
 from fairseq_revdarts.search.living import living_on
-from fairseq_revdarts.search.sampling import mark_best, measure_paths, random_path
+from fairseq_revdarts.search.sampling import MARK, mark_best, measure_paths, random_path
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 
 SAMPLING = [*SEARCH, "--search-strategy=sampling"]
@@ -94,6 +94,7 @@ def test_paths_have_the_losses_of_evaluation_per_token_and_the_best_is_marked():
     mark_best(SUPERNET, dict(zip(paths, losses)))
     assert SUPERNET.architecture.genotype() == paths[losses.index(min(losses))]
     for alpha in SUPERNET.architecture.alphas():
+        assert sorted(alpha.unique().tolist()) == [0, MARK] and (alpha.sum(-1) == MARK).all()
         assert (alpha.softmax(-1).amax(-1) > 0.999).all()
 
 
