@@ -4,18 +4,24 @@ Reads WORK/SOURCE-TARGET, a folder for each pair, as table.py does. A kind is sh
 learning rate: that of the least validation loss on the pair for which several were tried. Also
 writes WORK/networks.csv, one row for each network, which `revdarts-plot` draws. Times are shares of
 fairseq's transformer: processor seconds of the training, and seconds per token of the translation.
+
+With --add, networks that were trained elsewhere count, too, but not for the times.
 """
 
 import argparse
+import csv
 import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from table import COLUMNS, best_of, mean, networks_in, signatures_of, write_networks
 
 REFERENCE = "transformer"
+CSV_COLUMNS = ("pair", *COLUMNS, "chrf")
+#: How to read what is not text in these columns.
+TYPES = {"rate": float, "seed": int, "parameters": int, "loss": float, "bleu": float, "chrf": float}
 HEADINGS = (
     "pair",
     "network",
@@ -32,6 +38,39 @@ HEADINGS = (
 )
 
 
+def trained_here(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Those whose logs are there, so that their times were measured on one machine."""
+    return [each for each in networks if "translated" in each]
+
+
+def scored(work: Path) -> List[Dict[str, Any]]:
+    """All networks that were scored, each with its pair."""
+    return [
+        {"pair": folder.parent.name, **each}
+        for folder in sorted(work.glob("*-*/stages"))
+        for each in networks_in(folder.parent)
+    ]
+
+
+def rows_of(path: Path) -> List[Dict[str, Any]]:
+    """The networks of a file that `main` has written."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            {name: TYPES.get(name, str)(text) for name, text in each.items()}
+            for each in csv.DictReader(file)
+        ]
+
+
+def added(more: List[Dict[str, Any]], networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """`networks`, and those of `more` that are not among them."""
+
+    def identity(each: Dict[str, Any]) -> Tuple[Any, ...]:
+        return tuple(each[name] for name in ("pair", "kind", "rate", "genotype", "seed"))
+
+    present = set(map(identity, networks))
+    return networks + [each for each in more if identity(each) not in present]
+
+
 def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     """A row of the table."""
     networks, reference = kinds[kind], kinds.get(REFERENCE)
@@ -39,8 +78,10 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     lead = training = translating = "-"
     if reference:
         lead = f"{mean(networks, 'bleu') - mean(reference, 'bleu'):+.2f}"
-        training = f"{mean(networks, 'seconds') / mean(reference, 'seconds'):.2f}"
-        translating = f"{mean(reference, 'translated') / mean(networks, 'translated'):.2f}"
+        timed, reference = trained_here(networks), trained_here(reference)
+        if timed and reference:
+            training = f"{mean(timed, 'seconds') / mean(reference, 'seconds'):.2f}"
+            translating = f"{mean(reference, 'translated') / mean(timed, 'translated'):.2f}"
     cells = (
         pair,
         kind,
@@ -64,15 +105,18 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("tuned", metavar="PAIR", help="for which several learning rates were tried")
     parser.add_argument("rates", metavar="RATE", nargs="+")
+    parser.add_argument("--add", type=Path, metavar="CSV", help="networks of such a networks.csv")
     args = parser.parse_args()
+    networks = scored(args.work)
+    if args.add:
+        networks = added(rows_of(args.add), networks)
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for folder in sorted(args.work.glob("*-*/stages")):
-        for network in networks_in(folder.parent):
-            pairs[folder.parent.name][network["kind"]].append(network)
+    for each in sorted(networks, key=lambda each: (each["pair"], each["seed"])):
+        pairs[each["pair"]][each["kind"]].append(each)
     best = {}
-    for kind, networks in pairs[args.tuned].items():
+    for kind, members in pairs[args.tuned].items():
         try:
-            best[kind] = float(best_of(args.rates, networks))
+            best[kind] = float(best_of(args.rates, members))
         except ValueError as error:
             print(f"{args.tuned}, {kind}: {error}", file=sys.stderr)
     if not best:
@@ -87,9 +131,9 @@ def main() -> None:
         }
         for kind in sorted(filter(chosen.get, chosen), key=lambda kind: mean(chosen[kind], "loss")):
             print(row(pair, kind, chosen))
-            shown += [{"pair": pair, **each} for each in chosen[kind]]
-    print("", *signatures_of(shown), sep="\n")
-    write_networks(args.work / "networks.csv", shown, ("pair", *COLUMNS, "chrf"))
+            shown += chosen[kind]
+    print("", *signatures_of(trained_here(shown)), sep="\n")
+    write_networks(args.work / "networks.csv", shown, CSV_COLUMNS)
 
 
 if __name__ == "__main__":

@@ -170,6 +170,21 @@ def loss_of(work, kind, rate):
     return float(re.findall(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1])
 
 
+def check_that_networks_of_another_machine_are_added(work, networks):
+    elsewhere = work / "elsewhere.csv"
+    others = [{**each, "seed": "2", "bleu": float(each["bleu"]) + 1} for each in networks]
+    with open(elsewhere, "w", newline="") as file:
+        writer = csv.DictWriter(file, networks[0])
+        writer.writeheader()
+        writer.writerows(networks + others)
+    command = [CHECKOUT / "examples/multi30k/pairs.py", work, "en-de", "1e-3", "4e-3"]
+    output = run("python", *command, "--add", elsewhere)
+    row = r"^\| en-\w+ \| \w+ \| 0\.00[14] \| 2 \| [\d.]+ \| 0\.71 \|.* [\d.]+ \| [\d.]+ \|$"
+    assert len(re.findall(row, output, re.MULTILINE)) == len(networks)
+    with open(work / "networks.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2 * len(networks)
+
+
 @in_checkout
 def test_multi30k_three_pairs(multi30k, tmp_path):
     for name in ("train", "val", "test_2016_flickr"):
@@ -196,6 +211,7 @@ def test_multi30k_three_pairs(multi30k, tmp_path):
         losses = {float(tried): loss_of(tmp_path, kind, tried) for tried in ("1e-3", "4e-3")}
         assert losses[rate] == min(losses.values())
     assert (tmp_path / "networks.svg").exists()
+    check_that_networks_of_another_machine_are_added(tmp_path, networks)
     unknown = run(*command, env={**environment, "KINDS": "foul"}, fails=True)
     assert "foul is none of transformer, found" in unknown
     other = run(*command, env={**environment, "FOUND": "random:9"}, fails=True)
