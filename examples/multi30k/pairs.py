@@ -9,19 +9,16 @@ With --add, networks that were trained elsewhere count, too, but not for the tim
 """
 
 import argparse
-import csv
 import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
-from table import COLUMNS, best_of, mean, networks_in, signatures_of, write_networks
+from network_files import COLUMNS, accept_files, with_added, write_networks
+from table import best_of, mean, measured, networks_in, signatures_of
 
 REFERENCE = "transformer"
-CSV_COLUMNS = ("pair", *COLUMNS, "chrf")
-#: How to read what is not text in these columns.
-TYPES = {"rate": float, "seed": int, "parameters": int, "loss": float, "bleu": float, "chrf": float}
 HEADINGS = (
     "pair",
     "network",
@@ -38,11 +35,6 @@ HEADINGS = (
 )
 
 
-def trained_here(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Those whose logs are there, so that their times were measured on one machine."""
-    return [each for each in networks if "translated" in each]
-
-
 def scored(work: Path) -> List[Dict[str, Any]]:
     """All networks that were scored, each with its pair."""
     return [
@@ -52,25 +44,6 @@ def scored(work: Path) -> List[Dict[str, Any]]:
     ]
 
 
-def rows_of(path: Path) -> List[Dict[str, Any]]:
-    """The networks of a file that `main` has written."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            {name: TYPES.get(name, str)(text) for name, text in each.items()}
-            for each in csv.DictReader(file)
-        ]
-
-
-def added(more: List[Dict[str, Any]], networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """`networks`, and those of `more` that are not among them."""
-
-    def identity(each: Dict[str, Any]) -> Tuple[Any, ...]:
-        return tuple(each[name] for name in ("pair", "kind", "rate", "genotype", "seed"))
-
-    present = set(map(identity, networks))
-    return networks + [each for each in more if identity(each) not in present]
-
-
 def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     """A row of the table."""
     networks, reference = kinds[kind], kinds.get(REFERENCE)
@@ -78,7 +51,7 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     lead = training = translating = "-"
     if reference:
         lead = f"{mean(networks, 'bleu') - mean(reference, 'bleu'):+.2f}"
-        timed, reference = trained_here(networks), trained_here(reference)
+        timed, reference = measured(networks), measured(reference)
         if timed and reference:
             training = f"{mean(timed, 'seconds') / mean(reference, 'seconds'):.2f}"
             translating = f"{mean(reference, 'translated') / mean(timed, 'translated'):.2f}"
@@ -105,13 +78,10 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("tuned", metavar="PAIR", help="for which several learning rates were tried")
     parser.add_argument("rates", metavar="RATE", nargs="+")
-    parser.add_argument("--add", type=Path, metavar="CSV", help="networks of such a networks.csv")
+    accept_files(parser)
     args = parser.parse_args()
-    networks = scored(args.work)
-    if args.add:
-        networks = added(rows_of(args.add), networks)
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for each in sorted(networks, key=lambda each: (each["pair"], each["seed"])):
+    for each in with_added(scored(args.work), args.add):
         pairs[each["pair"]][each["kind"]].append(each)
     best = {}
     for kind, members in pairs[args.tuned].items():
@@ -123,7 +93,7 @@ def main() -> None:
         parser.error(f"{args.tuned}: nothing to choose learning rates by")
     shown = []
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
-    for pair, kinds in pairs.items():
+    for pair, kinds in sorted(pairs.items()):
         chosen = {
             kind: [each for each in members if each["rate"] == best[kind]]
             for kind, members in kinds.items()
@@ -132,8 +102,8 @@ def main() -> None:
         for kind in sorted(filter(chosen.get, chosen), key=lambda kind: mean(chosen[kind], "loss")):
             print(row(pair, kind, chosen))
             shown += chosen[kind]
-    print("", *signatures_of(trained_here(shown)), sep="\n")
-    write_networks(args.work / "networks.csv", shown, CSV_COLUMNS)
+    print("", *signatures_of(shown), sep="\n")
+    write_networks(args.work / "networks.csv", shown, ("pair", *COLUMNS, "chrf"))
 
 
 if __name__ == "__main__":

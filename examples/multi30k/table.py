@@ -5,22 +5,26 @@ validation loss with the first seed. Also writes WORK/networks.csv, one row for 
 rate: kind, rate, genotype (as JSON; empty without one), seed (of the training),
 parameters, loss (validation, in bits per token), bleu, and seconds (of the processor, for the
 training).
+
+    python table.py WORK [--add CSV ...]
+
+--add also shows networks of such files, and of benchmark.csv: those of other machines, whose speed
+is not compared.
 """
 
 import argparse
-import csv
 import json
 import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List
 
 import torch
+from network_files import COLUMNS, accept_files, with_added, write_networks
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
-COLUMNS = ("kind", "rate", "genotype", "seed", "parameters", "loss", "bleu", "seconds")
 HEADINGS = (
     "network",
     "trainings",
@@ -114,6 +118,17 @@ def mean(networks: List[Dict[str, Any]], name: str) -> float:
     return statistics.mean(network[name] for network in networks)
 
 
+def measured(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Those whose logs are in WORK; of the others, the speed is not known."""
+    return [each for each in networks if "translated" in each]
+
+
+def speed(networks: List[Dict[str, Any]], name: str) -> str:
+    """The mean over those that were measured."""
+    here = measured(networks)
+    return f"{mean(here, name):,.0f}" if here else "-"
+
+
 def row(kind: str, networks: List[Dict[str, Any]]) -> str:
     """A row of the table."""
     scores = [network["bleu"] for network in networks]
@@ -124,7 +139,8 @@ def row(kind: str, networks: List[Dict[str, Any]]) -> str:
         f"{statistics.stdev(scores):.2f}" if len(networks) > 1 else "-",
         f"{min(scores):.2f}, {max(scores):.2f}",
         f"{mean(networks, 'loss'):.3f}",
-        *(f"{mean(networks, name):,.0f}" for name in ("parameters", "trained", "translated")),
+        f"{mean(networks, 'parameters'):,.0f}",
+        *(speed(networks, name) for name in ("trained", "translated")),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -156,27 +172,21 @@ def rates_table(kinds: Dict[str, List[Dict[str, Any]]]) -> List[str]:
 
 
 def searches_table(work: Path) -> List[str]:
-    """The processor seconds of the searches, mean over the seeds."""
+    """The processor seconds of the searches, mean over the seeds; nothing if there are none."""
     seconds: Dict[str, List[int]] = defaultdict(list)
     for done in sorted((work / "stages").glob("*-search-*.done")):
         seconds[done.name.split("-")[0]].append(processor_seconds(done.with_suffix(".log")))
+    if not seconds:
+        return []
     lines = ["| search | searches | processor seconds |", "| --- | --- | --- |"]
     for kind, spent in seconds.items():
         lines.append(f"| {kind} | {len(spent)} | {statistics.mean(spent):.0f} |")
     return lines
 
 
-def write_networks(path: Path, networks: List[Dict[str, Any]], columns: Sequence[str]) -> None:
-    """A CSV file with a row for each network, which `revdarts-plot` draws."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(networks)
-
-
 def signatures_of(networks: List[Dict[str, Any]]) -> List[str]:
-    """sacrebleu's signatures of all scores, each once."""
-    return list(dict.fromkeys(name for each in networks for name in each["signatures"]))
+    """sacrebleu's signatures of the scores, each once."""
+    return list(dict.fromkeys(name for each in measured(networks) for name in each["signatures"]))
 
 
 def main() -> None:
@@ -186,9 +196,10 @@ def main() -> None:
     parser.add_argument(
         "--best-rate", nargs="+", metavar=("KIND", "RATE"), help="print the best rate of a kind"
     )
+    accept_files(parser)
     args = parser.parse_args()
     kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
-    for each in networks_in(args.work):
+    for each in with_added(networks_in(args.work), args.add):
         kinds[each["kind"]].append(each)
     if args.best_rate:
         kind, *rates = args.best_rate
@@ -202,9 +213,8 @@ def main() -> None:
     shown = {kind: at_best_rate(members) for kind, members in kinds.items()}
     networks = [each for members in shown.values() for each in members]
     write_networks(args.work / "networks.csv", networks, COLUMNS)
-    parts = (table(shown), rates_table(kinds), searches_table(args.work))
-    print("\n\n".join("\n".join(part) for part in parts))
-    print("\n" + "\n".join(signatures_of(networks)))
+    parts = [table(shown), rates_table(kinds), searches_table(args.work), signatures_of(networks)]
+    print("\n\n".join("\n".join(part) for part in parts if part))
 
 
 if __name__ == "__main__":

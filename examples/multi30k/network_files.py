@@ -1,0 +1,59 @@
+"""CSV files of networks, one row each: what proof.sh, three_pairs.sh and benchmark.sh write.
+
+`--add` of table.py and pairs.py reads them, so that trainings on several machines make one table.
+"""
+
+import argparse
+import csv
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
+
+COLUMNS = ("kind", "rate", "genotype", "seed", "parameters", "loss", "bleu", "seconds")
+#: How to read what is not text in them.
+TYPES = {"seed": int, "parameters": int, "seconds": int}
+TYPES.update(dict.fromkeys(("rate", "loss", "bleu", "chrf"), float))
+#: What tells two trainings apart.
+IDENTITY = ("pair", "kind", "rate", "genotype", "seed")
+
+
+def read_networks(path: Path) -> List[Dict[str, Any]]:
+    """The networks of a file. Those of benchmark.csv are random; its head has their rate."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = "".join(line for line in lines if line.startswith("#"))
+    rate = re.search(r" lr ([\d.e-]+),", head)
+    common = {"kind": "random", "rate": float(rate[1])} if rate else {}
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return [
+        {**common, **{name: TYPES.get(name, str)(text) for name, text in row.items()}}
+        for row in rows
+    ]
+
+
+def accept_files(parser: argparse.ArgumentParser) -> None:
+    """Give a script the flag --add."""
+
+    def file(text: str) -> Path:
+        if not Path(text).is_file():
+            raise argparse.ArgumentTypeError(f"{text}: no such file")
+        return Path(text)
+
+    parser.add_argument(
+        "--add", nargs="+", default=[], type=file, metavar="CSV", help="networks of such files"
+    )
+
+
+def with_added(networks: List[Dict[str, Any]], files: Iterable[Path]) -> List[Dict[str, Any]]:
+    """`networks`, and those of the files that are not among them, by kind, rate and seed."""
+    known: Dict[Tuple[Any, ...], Dict[str, Any]] = {}
+    for each in networks + [network for path in files for network in read_networks(path)]:
+        known.setdefault(tuple(each.get(name) for name in IDENTITY), each)
+    return sorted(known.values(), key=lambda each: (each["kind"], each["rate"], each["seed"]))
+
+
+def write_networks(path: Path, networks: List[Dict[str, Any]], columns: Sequence[str]) -> None:
+    """A file with a row for each network, which `revdarts-plot` draws."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(networks)

@@ -1,0 +1,70 @@
+"""Networks of several machines in one table."""
+
+import csv
+import importlib.util
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from running import CHECKOUT, run
+
+MULTI30K = CHECKOUT / "examples/multi30k"
+spec = importlib.util.spec_from_file_location("network_files", MULTI30K / "network_files.py")
+network_files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(network_files)
+
+networks = st.lists(
+    st.fixed_dictionaries(
+        {
+            "kind": st.sampled_from(("found", "transformer")),
+            "rate": st.sampled_from((0.004, 0.008)),
+            "genotype": st.sampled_from(("", "{}")),
+            "seed": st.integers(1, 3),
+            "parameters": st.integers(1, 10**7),
+            "loss": st.floats(0, 10),
+            "bleu": st.floats(0, 100),
+            "seconds": st.integers(0, 10**4),
+        }
+    ),
+    max_size=8,
+)
+
+
+def identity(network):
+    return tuple(network[name] for name in ("kind", "rate", "genotype", "seed"))
+
+
+@given(networks, networks)
+def test_each_training_counts_once_and_those_measured_here_first(here, elsewhere):
+    with TemporaryDirectory() as folder:
+        path = network_files.Path(folder) / "elsewhere.csv"
+        network_files.write_networks(path, elsewhere, network_files.COLUMNS)
+        joined = network_files.with_added(here, [path])
+    expected = {identity(each): each for each in (here + elsewhere)[::-1]}
+    assert len(joined) == len(expected)
+    assert {identity(each): each for each in joined} == expected
+
+
+def test_rows_of_the_benchmark_are_random_genotypes_at_the_rate_of_its_head():
+    rows = network_files.read_networks(MULTI30K / "benchmark.csv")
+    assert {(row["kind"], row["rate"]) for row in rows} == {("random", 0.008)}
+    with open(MULTI30K / "benchmark.csv", newline="") as file:
+        lines = [line for line in file if not line.startswith("#")]
+    assert [row["genotype"] for row in rows] == [row["genotype"] for row in csv.DictReader(lines)]
+
+
+@pytest.mark.parametrize(
+    "script, arguments, kinds",
+    [
+        ("table.py", ["--add", "networks.csv", "benchmark.csv"], "found random transformer"),
+        ("pairs.py", ["en-de", "8e-3", "--add", "three_pairs.csv"], "found transformer"),
+    ],
+)
+def test_files_alone_make_a_table(tmp_path, script, arguments, kinds):
+    files = [MULTI30K / each if each.endswith(".csv") else each for each in arguments]
+    output = run("python", MULTI30K / script, tmp_path, *files)
+    for kind in kinds.split():
+        assert f"| {kind} | " in output
+    written = network_files.read_networks(tmp_path / "networks.csv")
+    assert {each["kind"] for each in written} == set(kinds.split())
