@@ -72,7 +72,7 @@ class Training:
                 "--task bilevel_search: a search needs the supernet, --arch revdarts_transformer "
                 "without --genotype"
             )
-        model.searching = self.searches
+        model.warns_of_no_search = not self.searches
         # fairseq 0.12.2 makes a tensor of the positions on the CPU in any case.
         return model.to(self.device, DTYPES[self.precision]).train()
 

@@ -68,7 +68,7 @@ class Workload:
         )
         torch.manual_seed(self.seed)
         model = RevDartsTransformerModel.build_model(config, self.task())
-        model.searching = True
+        model.warns_of_no_search = False
         return self._ready(model)
 
     def build_transformer(self, parameters: int, layers: int) -> FairseqEncoderDecoderModel:

@@ -129,6 +129,6 @@ def mark_best(model: RevDartsTransformerModel, losses: Mapping[Genotype, float])
         return
     for side, alpha in zip(CANDIDATES, model.architecture.alphas()):
         alpha.zero_()
-        for row, names in zip(alpha, getattr(best, side)):
-            for node, name in zip(row, names):
-                node[CANDIDATES[side].index(name)] = MARK
+        for row, layer in zip(alpha, living_on(best)[side]):
+            for node, (chosen,) in zip(row, layer):
+                node[chosen] = MARK

@@ -94,7 +94,7 @@ class BilevelSearchTask(DividedTranslationTask):
                 living = before.living() if goes_on else model.architecture.searched()
                 self._budget.check_possible(living)
             prepare_for_interruption()
-            model.searching = True
+            model.warns_of_no_search = False
             self._model, self.divides = model, True
             strategy = BY_NAME[str(self.cfg.search_strategy)]
             self._strategy = strategy(model, self.cfg, self._budget)

@@ -17,7 +17,7 @@ def gradients(dtype, loss_scale=1.0):
     """alpha's gradients of one batch in `dtype`, as one vector."""
     torch.manual_seed(0)
     model = build_model(TYPES, dropout=0.0).train().to(dtype)
-    model.searching = True
+    model.warns_of_no_search = False
     alphas, _ = alpha_gradients(model, criterion, [batch()], loss_scale)
     assert all(gradient.dtype == torch.float32 for gradient in alphas)
     return torch.cat([gradient.flatten() for gradient in alphas])
@@ -69,7 +69,7 @@ def test_the_drift_in_half_precision_is_small_and_blind_to_padding(dtype, norm, 
     for tokens in (*padded["net_input"].values(), padded["target"]):
         if tokens is not None:
             tokens[:2, 3:] = PAD
-    model.searching = True
+    model.warns_of_no_search = False
     for stack in model.stacks():
         stack.measures_drift = True
     criterion(model, padded)[0].backward()

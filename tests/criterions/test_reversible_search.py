@@ -15,7 +15,7 @@ from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriter
 def results(criterion, dtype=torch.double):
     torch.manual_seed(0)
     model = build_model(TYPES, share_all_embeddings=True).to(dtype).train()
-    model.searching = True
+    model.warns_of_no_search = False
     torch.manual_seed(1)
     loss, sample_size, log = criterion(model, sample())
     loss.backward()
@@ -45,7 +45,7 @@ def test_fairseq_may_scale_the_loss_in_place(monkeypatch):
     """It does for the dummy batch of a process that has none left: loss *= 0."""
     monkeypatch.setattr(reversible_search, "LOGITS_AT_ONCE", 4 * TYPES)
     model = build_model(TYPES, share_all_embeddings=True).train()
-    model.searching = True
+    model.warns_of_no_search = False
     loss, _, log = build(ReversibleSearchCriterion)(model, sample())
     loss *= 0
     loss.backward()

@@ -79,7 +79,7 @@ def test_the_recomputation_finds_the_autocast_of_its_forward(mode, backward_with
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_stream_is_single_precision_whatever_the_operations_compute_in(dtype):
     model = build_model(dropout=0.0).to(dtype)
-    model.searching = True
+    model.warns_of_no_search = False
     stack = model.encoder.stack
     stack.measures_drift = True
     x = torch.randn(LENGTH, BATCH, 24, dtype=dtype, requires_grad=True)

@@ -22,7 +22,7 @@ few = settings(deadline=None, max_examples=8)
 def supernet(seed=0, **flags):
     torch.manual_seed(seed)
     model = build_model(TYPES, dropout=0.2, attention_dropout=0.1, activation_dropout=0.1, **flags)
-    model.searching = True
+    model.warns_of_no_search = False
     model.architecture.requires_grad_(True)
     return model.double().train()
 

@@ -22,7 +22,7 @@ from fairseq_revdarts.search.level_loss import LevelLoss
 def build(**flags):
     torch.manual_seed(0)
     model = build_model(TYPES, **flags)
-    model.searching = True
+    model.warns_of_no_search = False
     return model.train()
 
 

@@ -62,8 +62,8 @@ class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
         super().__init__(encoder, decoder)
         # Last: distributed training takes its buffer's precision from the first parameter.
         self.architecture = architecture
-        #: True while task bilevel_search trains this supernet.
-        self.searching = False
+        #: Whether training it warns that alpha rests. Whoever searches, or measures, turns it off.
+        self.warns_of_no_search = architecture is not None
 
     @classmethod
     def add_args(cls, parser: argparse.ArgumentParser) -> None:
@@ -138,8 +138,8 @@ class RevDartsTransformerModel(AligningModel, FairseqEncoderDecoderModel):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, Dict[str, Any]]:
         """As FairseqEncoderDecoderModel: logits (B, T, |V|) under teacher forcing."""
-        if self.training and self.architecture is not None and not self.searching:
-            self.searching = True  # warn once
+        if self.training and self.warns_of_no_search:
+            self.warns_of_no_search = False  # once
             logger.warning(
                 "training a supernet outside a search: alpha will not move. Pass --genotype to "
                 "train the network that was found, or --task bilevel_search to search for one"
