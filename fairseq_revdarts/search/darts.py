@@ -3,11 +3,9 @@
 DARTS (Liu et al. 2019), as in Zhao et al. (2021).
 """
 
-from typing import Any, Callable, Dict, List, Optional
+from typing import Optional
 
-from fairseq.criterions import FairseqCriterion
-
-from .strategy import ALL_LIVING, Active, Strategy
+from .strategy import ALL_LIVING, Active, Measure, Strategy
 
 
 class Darts(Strategy):
@@ -28,10 +26,5 @@ class Darts(Strategy):
     def after_update(self, update: int) -> None:
         """Nothing is decided before the end."""
 
-    def before_checkpoint(
-        self,
-        criterion: FairseqCriterion,
-        first_batches: Callable[[int], List[Dict[str, Any]]],
-        together: bool,
-    ) -> None:
+    def before_checkpoint(self, measure: Measure) -> None:
         """alpha is the choice."""

@@ -12,16 +12,14 @@ supernet is the derived network: there is no step of discretization to lose by.
 import logging
 import math
 import random
-from typing import Any, Callable, Dict, List, Optional, Tuple
-
-from fairseq.criterions import FairseqCriterion
+from typing import Dict, Optional, Tuple
 
 from ..derivation import Table, rows_by_node, softmax
 from ..modules.mixture import Living, without
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
 from .processes import is_master
-from .strategy import ALL_LIVING, Active, Strategy
+from .strategy import ALL_LIVING, Active, Measure, Strategy
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +102,7 @@ class Elimination(Strategy):
         done = (update / self.cfg.max_update - begin) / (end - begin)
         return max(1, round(candidates ** (1 - min(1.0, max(0.0, done)))))
 
-    def before_checkpoint(
-        self,
-        criterion: FairseqCriterion,
-        first_batches: Callable[[int], List[Dict[str, Any]]],
-        together: bool,
-    ) -> None:
+    def before_checkpoint(self, measure: Measure) -> None:
         """alpha is the choice so far."""
 
     def alpha_defaults(self) -> Tuple[float, float]:

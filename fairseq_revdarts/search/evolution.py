@@ -12,19 +12,17 @@ Guo et al. (2020), "Single Path One-Shot Neural Architecture Search with Uniform
 import logging
 import random
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Sequence
-
-from fairseq.criterions import FairseqCriterion
+from typing import Dict, Mapping, Sequence
 
 from ..genotype import Genotype
 from ..search_space import searched_splits
+from .paths import mark_best
 from .processes import is_master
-from .sampling import PATHS, Sampling, mark_best, measure_paths
+from .sampling import PATHS, Sampling
+from .strategy import Measure
 
 logger = logging.getLogger(__name__)
 
-#: From paths to their losses.
-Measure = Callable[[Sequence[Genotype]], List[float]]
 #: Random paths to begin with; then so many generations of children, each of one of the best paths.
 FIRST, GENERATIONS, CHILDREN, PARENTS = 100, 6, 50, 20
 #: Batches of alpha's share that paths are measured on.
@@ -40,26 +38,16 @@ class Evolution(Sampling):
         """Nothing is decided before a checkpoint."""
         self._update = update
 
-    def before_checkpoint(
-        self,
-        criterion: FairseqCriterion,
-        first_batches: Callable[[int], List[Dict[str, Any]]],
-        together: bool,
-    ) -> None:
+    def before_checkpoint(self, measure: Measure) -> None:
         """Let alpha mark the best path: of an evolution in the end, of random ones before."""
         if self._update < self.cfg.max_update:
-            super().before_checkpoint(criterion, first_batches, together)
+            super().before_checkpoint(measure)
             if is_master():
                 logger.info(
                     f"alpha shows the best of {PATHS} random paths; paths are bred after update "
                     f"{self.cfg.max_update}, --max-update"
                 )
             return
-        batches = first_batches(BATCHES)
-
-        def measure(paths: Sequence[Genotype]) -> List[float]:
-            return measure_paths(self.model, criterion, batches, paths, together)
-
         mark_best(self.model, self._evolve(measure))
 
     def _evolve(self, measure: Measure) -> Dict[Genotype, float]:
@@ -68,7 +56,7 @@ class Evolution(Sampling):
         losses: Dict[Genotype, float] = {}
         for generation in range(GENERATIONS + 1):
             paths = [path for path in dict.fromkeys(paths) if path not in losses]
-            losses.update(zip(paths, measure(paths)))
+            losses.update(zip(paths, measure(paths, BATCHES)))
             parents = sorted(losses, key=losses.__getitem__)[:PARENTS]
             if is_master():
                 logger.info(

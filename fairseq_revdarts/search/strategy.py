@@ -5,10 +5,9 @@ Darts (darts.py), uniform sampling (sampling.py), elimination (elimination.py) a
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from fairseq.criterions import FairseqCriterion
-
+from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.mixture import Living
 from .config import BilevelSearchConfig
@@ -17,6 +16,8 @@ from .cost import Budget
 #: The candidates that calls evaluate, by side; a side that is no key evaluates all living ones.
 Active = Dict[str, Living]
 ALL_LIVING: Active = {}
+#: From paths to their losses in nats per token, on the first N batches of alpha's share.
+Measure = Callable[[Sequence[Genotype], int], List[float]]
 #: Learning rate and weight decay of alpha (Zhao et al. 2021, as reported).
 OF_PAPER = (3e-4, 1e-3)
 
@@ -58,19 +59,11 @@ class Strategy(ABC):
         """Decide what follows from an update."""
 
     @abstractmethod
-    def before_checkpoint(
-        self,
-        criterion: FairseqCriterion,
-        first_batches: Callable[[int], List[Dict[str, Any]]],
-        together: bool,
-    ) -> None:
+    def before_checkpoint(self, measure: Measure) -> None:
         """Let alpha show the choice so far.
 
         Args:
-            criterion: the loss
-            first_batches: gives the first N batches of alpha's share, the same in all processes
-            together: whether all processes call this at once. Otherwise the first one does, and
-                cannot communicate
+            measure: paths on alpha's share
         """
 
     def alpha_defaults(self) -> Tuple[float, float]:

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from functools import partial
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -21,10 +22,11 @@ from ..search.gradient_buffer import GradientBuffer
 from ..search.level_loss import LevelLoss, exact
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
+from ..search.paths import measure_paths
 from ..search.processes import check_idle_candidates, check_processes, is_master, sum_over_processes
 from ..search.restart import Restart, check_restored
 from ..search.strategies import BY_NAME
-from ..search.strategy import Strategy
+from ..search.strategy import Measure, Strategy
 from ..utils.interruption import prepare_for_interruption
 from .divided_translation import DividedTranslationTask
 
@@ -168,7 +170,7 @@ class BilevelSearchTask(DividedTranslationTask):
             update, self.cfg._get_parent(), self.theta_batches, self._update_freq
         )
         if self._choice_is_shown:
-            self._strategy.before_checkpoint(self._criterion, self.first_alpha_batches, True)
+            self._strategy.before_checkpoint(self._measure(together=True))
         self._monitor.report(update, theta_loss, alpha_loss)
         if self._is_stable():
             self._limits.max_update = update  # fairseq saves a checkpoint, and ends
@@ -263,6 +265,10 @@ class BilevelSearchTask(DividedTranslationTask):
         architecture.count_stable(before)
         return theta_loss, alpha_loss
 
+    def _measure(self, together: bool) -> Measure:
+        batches = self.first_alpha_batches
+        return partial(measure_paths, self._model, self._criterion, batches, together)
+
     # ------------------------------------------------------------------------------- the end
 
     def _is_stable(self) -> bool:
@@ -290,7 +296,7 @@ class BilevelSearchTask(DividedTranslationTask):
             self._model.architecture.keep_scaler(self._scaler)
         if self._adam is not None and is_master():
             if not self._choice_is_shown:
-                self._strategy.before_checkpoint(self._criterion, self.first_alpha_batches, False)
+                self._strategy.before_checkpoint(self._measure(together=False))
             path = os.path.join(self.cfg.save_dir, "genotype.json")
             genotype = self._model.architecture.genotype()
             genotype.save(path)

@@ -20,7 +20,7 @@ from fairseq_revdarts.genotype import load_genotype, operations_by_node
 from fairseq_revdarts.models.revdarts_transformer.config import candidates_of, chosen_genotype
 from fairseq_revdarts.profiling.schedule import schedule_of
 from fairseq_revdarts.search.config import STRATEGIES
-from fairseq_revdarts.search.sampling import random_path
+from fairseq_revdarts.search.paths import random_path
 from fairseq_revdarts.search.strategies import BY_NAME
 from fairseq_revdarts.search_space import CANDIDATES, chosen_candidates
 

@@ -14,7 +14,7 @@ from running import SEARCH, assert_same_weights, train_in_process
 from fairseq_revdarts.genotype import load_genotype, operations_by_node
 from fairseq_revdarts.search import evolution
 from fairseq_revdarts.search.evolution import Evolution, mutated
-from fairseq_revdarts.search.sampling import random_path
+from fairseq_revdarts.search.paths import random_path
 from fairseq_revdarts.search_space import CANDIDATES, FIXED_LAST_OPERATION
 
 EVOLUTION = [*SEARCH, "--search-strategy=evolution", "--train-subset=valid", "--batch-size=4"]
@@ -58,7 +58,7 @@ def test_a_loss_that_is_a_sum_over_the_nodes_is_brought_near_its_least(seed):
     def loss(path):
         return sum(weights[name] for name in operations_by_node(path).values())
 
-    def measure(paths):
+    def measure(paths, batches):
         measured.extend(paths)
         return list(map(loss, paths))
 

@@ -17,8 +17,9 @@ from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriter
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.search import sampling
 from fairseq_revdarts.search.living import living_on
-from fairseq_revdarts.search.sampling import MARK, mark_best, measure_paths, random_path
+from fairseq_revdarts.search.paths import MARK, mark_best, measure_paths, random_path
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
+from fairseq_revdarts.tasks import bilevel_search
 
 SAMPLING = [*SEARCH, "--search-strategy=sampling"]
 SUPERNET = build_model(TYPES)
@@ -83,7 +84,7 @@ def test_within_a_path_the_supernet_is_the_derived_network():
 
 def test_paths_have_the_losses_of_evaluation_per_token_and_the_best_is_marked():
     criterion, paths = build(ReversibleSearchCriterion), [random_path(SUPERNET, 5, n) for n in "ab"]
-    losses = measure_paths(SUPERNET, criterion, [sample(), {}], paths, together=True)
+    losses = measure_paths(SUPERNET, criterion, lambda n: [sample(), {}][:n], True, paths, 2)
     with torch.no_grad():
         SUPERNET.eval()
         for path, loss in zip(paths, losses):
@@ -121,7 +122,7 @@ def test_of_paths_that_cannot_be_trusted_none_is_marked():
 def test_the_best_path_is_marked_before_every_checkpoint(data, tmp_path, monkeypatch, flags):
     """Where all processes are: fairseq asks the first one alone for what it saves."""
     marked, saved = [], []
-    monkeypatch.setattr(sampling, "measure_paths", lambda *all_: marked.append(all_[-1]) or [])
+    monkeypatch.setattr(bilevel_search, "measure_paths", lambda *all_: marked.append(all_[3]) or [])
     monkeypatch.setattr(sampling, "mark_best", lambda *arguments: None)
     save = Trainer.save_checkpoint
     monkeypatch.setattr(
