@@ -13,8 +13,9 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
+from network_files import RANDOM_COLUMNS, read_networks
 from table import network
 
 from fairseq_revdarts.models.revdarts_transformer.config import (
@@ -22,11 +23,10 @@ from fairseq_revdarts.models.revdarts_transformer.config import (
     chosen_genotype,
 )
 
-COLUMNS = ("genotype", "seed", "parameters", "loss", "bleu", "seconds")
 PACKAGES = ("torch", "fairseq-fixed", "fairseq", "sentencepiece", "sacrebleu")
 
 
-def read_table(path: Path, regime: str = "") -> List[Dict[str, str]]:
+def read_table(path: Path, regime: str) -> List[Dict[str, Any]]:
     """The rows of a table; none if there is no file.
 
     Raises:
@@ -35,16 +35,16 @@ def read_table(path: Path, regime: str = "") -> List[Dict[str, str]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
-    if regime and lines and lines[0] != f"# {regime}":
+    if lines and lines[0] != f"# {regime}":
         sys.exit(f"{path}: its regime is another one:\n{lines[0]}\n# {regime}\nname another TABLE")
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    return read_networks(path)
 
 
 def append_row(path: Path, row: Dict[str, object], regime: str) -> None:
     """Add a row, and before the first one the head; several processes may do so at once."""
     with open(path, "a+", encoding="utf-8", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, RANDOM_COLUMNS, lineterminator="\n")
         if file.tell() == 0:
             file.write(f"# {regime}\n# {versions()}\n")
             writer.writeheader()
@@ -70,7 +70,7 @@ def json_of(name: str, pooling: str) -> str:
 def trained(work: Path, run: str) -> Dict[str, object]:
     """The row of a network that benchmark.sh has trained and scored."""
     known = network(work, run)
-    return {**{name: known[name] for name in COLUMNS}, "bleu": f"{known['bleu']:.2f}"}
+    return {**{name: known[name] for name in RANDOM_COLUMNS}, "bleu": f"{known['bleu']:.2f}"}
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def main() -> None:
     present = {(row["genotype"], row["seed"]) for row in rows}
     for line in sys.stdin:
         genotype, seed = line.split()
-        if (json_of(genotype, args.pooling), seed) not in present:
+        if (json_of(genotype, args.pooling), int(seed)) not in present:
             print(genotype, seed)
 
 

@@ -9,7 +9,9 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
-COLUMNS = ("kind", "rate", "genotype", "seed", "parameters", "loss", "bleu", "seconds")
+#: Of benchmark.csv, and of the other files.
+RANDOM_COLUMNS = ("genotype", "seed", "parameters", "loss", "bleu", "seconds")
+COLUMNS = ("kind", "rate", *RANDOM_COLUMNS)
 #: How to read what is not text in them.
 TYPES = {"seed": int, "parameters": int, "seconds": int}
 TYPES.update(dict.fromkeys(("rate", "loss", "bleu", "chrf"), float))

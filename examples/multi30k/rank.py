@@ -14,7 +14,6 @@ a path through it.
 """
 
 import argparse
-import csv
 import math
 import statistics
 from pathlib import Path
@@ -22,8 +21,8 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 import torch
-from benchmark import read_table
 from fairseq import checkpoint_utils, utils
+from network_files import read_networks
 from scipy.stats import kendalltau, percentileofscore, permutation_test
 
 import fairseq_revdarts
@@ -38,8 +37,8 @@ TOP = 90  # the percentile that most networks of a good search are above
 def losses_by_genotype(table: Path) -> Dict[str, float]:
     """The validation loss of each genotype, the mean over its seeds."""
     losses: Dict[str, List[float]] = {}
-    for row in read_table(table):
-        losses.setdefault(row["genotype"], []).append(float(row["loss"]))
+    for row in read_networks(table):
+        losses.setdefault(row["genotype"], []).append(row["loss"])
     return {genotype: statistics.mean(of_seeds) for genotype, of_seeds in losses.items()}
 
 
@@ -113,11 +112,10 @@ def tau(ranking: Sequence[float], losses: Sequence[float]) -> str:
 
 def compare(networks: Path, losses: Sequence[float]) -> List[str]:
     """A line for each kind of network in a file of proof.sh."""
-    with open(networks, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_networks(networks)
     lines = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        found = [float(row["loss"]) for row in rows if row["kind"] == kind]
+        found = [row["loss"] for row in rows if row["kind"] == kind]
         places = [percentile(loss, losses) for loss in found]
         lines.append(
             f"{kind}: {len(found)} networks, mean loss {statistics.mean(found):.3f}, better than "

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Dict, Optional, Tuple
 
 import torch
@@ -266,7 +266,7 @@ class BilevelSearchTask(DividedTranslationTask):
         return theta_loss, alpha_loss
 
     def _measure(self, together: bool) -> Measure:
-        batches = self.first_alpha_batches
+        batches = lru_cache(maxsize=None)(self.first_alpha_batches)  # read once for all calls
         return partial(measure_paths, self._model, self._criterion, batches, together)
 
     # ------------------------------------------------------------------------------- the end

@@ -16,6 +16,7 @@ from fairseq_revdarts.search import evolution
 from fairseq_revdarts.search.evolution import Evolution, mutated
 from fairseq_revdarts.search.paths import random_path
 from fairseq_revdarts.search_space import CANDIDATES, FIXED_LAST_OPERATION
+from fairseq_revdarts.tasks.bilevel_search import BilevelSearchTask
 
 EVOLUTION = [*SEARCH, "--search-strategy=evolution", "--train-subset=valid", "--batch-size=4"]
 SOME = {"encoder": ("conv_3", "ffn"), "decoder": ("self_attention",)}
@@ -90,6 +91,18 @@ def test_the_end_of_a_search_is_an_evolution_and_resuming_changes_nothing(
     train_in_process(data, resumed, *EVOLUTION, updates=4)
     assert_same_weights(straight / "checkpoint_last.pt", resumed / "checkpoint_last.pt")
     assert (straight / "genotype.json").read_text() == (resumed / "genotype.json").read_text()
+
+
+def test_the_batches_that_paths_are_measured_on_are_read_once(data, tmp_path, monkeypatch, small):
+    read, first = [], BilevelSearchTask.first_alpha_batches
+
+    def counted(task, count):
+        read.append(count)
+        return first(task, count)
+
+    monkeypatch.setattr(BilevelSearchTask, "first_alpha_batches", counted)
+    train_in_process(data, tmp_path, *EVOLUTION, updates=2)
+    assert read == [evolution.BATCHES]
 
 
 def test_two_processes_breed_what_one_does(data, tmp_path):
