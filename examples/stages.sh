@@ -67,6 +67,8 @@ binarise() {
         --workers "${WORKERS:-2}"
 }
 
+# Without fairseq's buffer of batches (--data-buffer-size), which a daemon thread fills: when Python ends while it
+# works, the training has succeeded and the process aborts all the same, rarely (pytorch/pytorch#38228).
 train() { # FOLDER UPDATES FLAGS...
     local folder=$work/$1 updates=$2
     shift 2
@@ -74,7 +76,7 @@ train() { # FOLDER UPDATES FLAGS...
     "${launch:-fairseq-train}" "$work/data" --user-dir "$plugin" --save-dir "$folder" \
         --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt \
         "${embeddings:---share-all-embeddings}" --max-update "$updates" --required-batch-size-multiple 1 \
-        --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
+        --data-buffer-size 0 --save-interval-updates 100 --keep-interval-updates 1 --no-epoch-checkpoints \
         --log-format simple --log-interval 10 --seed "${SEED:-1}" "$@"
 }
 

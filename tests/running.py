@@ -33,6 +33,7 @@ TRAINING = [
     "--max-tokens=400",
     "--required-batch-size-multiple=1",
     "--num-workers=0",
+    "--data-buffer-size=0",  # its daemon thread can abort a command that ends (stages.sh)
     "--log-interval=2",
     "--log-format=json",
     "--disable-validation",
