@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forking
 import pytest
 import torch
 from fairseq import options
@@ -65,12 +66,20 @@ TEST_SENTENCES = 13
 weights_only = pytest.mark.skipif(torch.__version__ < "2.6", reason="fairseq loads pickles")
 
 
-def run(*command, fails=False, **more):
-    """Run a command; its standard output and error together. It must succeed, or fail."""
+def run(*command, fails=False, forked=True, **more):
+    """Run a command; its standard output and error together. It must succeed, or fail.
+
+    Commands that take long to import are forked from a process that has done so (forking/), also
+    those of scripts; else they are as a user has them.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    if forked:
+        environment.update(forking.environment())
     environment.update(more.pop("env", {}))
+    name, *words = command
+    name = "python" if name == sys.executable else name
     result = subprocess.run(
-        [str(word) for word in command],
+        [str(word) for word in (name, *words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -51,7 +51,10 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     lead = training = translating = "-"
     if reference:
         lead = f"{mean(networks, 'bleu') - mean(reference, 'bleu'):+.2f}"
-        timed, reference = measured(networks), measured(reference)
+        # of a training that was killed nothing is known
+        timed, reference = (
+            [each for each in measured(those) if each["seconds"]] for those in (networks, reference)
+        )
         if timed and reference:
             training = f"{mean(timed, 'seconds') / mean(reference, 'seconds'):.2f}"
             translating = f"{mean(reference, 'translated') / mean(timed, 'translated'):.2f}"

@@ -69,3 +69,18 @@ def test_files_alone_make_a_table(tmp_path, script, arguments, names):
     assert all(f"| {kind} | " in output for kind in kinds)
     written = network_files.read_networks(tmp_path / "networks.csv")
     assert {each["kind"] for each in written} == kinds
+
+
+def test_times_are_shares_of_the_transformer(monkeypatch):
+    monkeypatch.syspath_prepend(MULTI30K)
+    row = importlib.import_module("pairs").row
+    common = {"rate": 8e-3, "bleu": 30.0, "chrf": 50.0, "loss": 2.5, "parameters": 10**6}
+    speeds = {"transformer": (200, 100.0), "found": (220, 80.0), "interrupted": (0, 80.0)}
+    kinds = {
+        kind: [{**common, "seconds": seconds, "translated": tokens_per_second}]
+        for kind, (seconds, tokens_per_second) in speeds.items()
+    }
+    kinds["elsewhere"] = [{**common, "seconds": 100}]
+    assert row("en-de", "found", kinds).endswith(" | 1.10 | 1.25 |")
+    for kind in ("interrupted", "elsewhere"):
+        assert row("en-de", kind, kinds).endswith(" | - | - |")

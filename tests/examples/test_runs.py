@@ -37,7 +37,7 @@ def check_summary(output, work):
 def test_quick_start_continues_where_it_was(tmp_path):
     environment = {"WORK": str(tmp_path), "SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1"}
     script = CHECKOUT / "examples/quickstart/run.sh"
-    output = run("bash", script, "de", env=environment, cwd=CHECKOUT)
+    output = run("bash", script, "de", env=environment, cwd=CHECKOUT, forked=False)
     check_summary(output, tmp_path)
     assert "BLEU nrefs:1" in output and "tok:char" in output  # a German number is one word
     command = output[output.index("\necho ") :]
@@ -63,7 +63,6 @@ def multi30k(raw, tmp_path_factory):
 SMALL = {"SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1", "VOCABULARY": "150"}
 
 
-@in_checkout
 def test_multi30k(multi30k, tmp_path):
     script = CHECKOUT / "examples/multi30k/run.sh"
     environment = {**SMALL, "WORK": str(tmp_path)}
@@ -71,7 +70,6 @@ def test_multi30k(multi30k, tmp_path):
     check_summary(output, tmp_path)
 
 
-@in_checkout
 def test_multi30k_proof(multi30k, tmp_path):
     environment = {**SMALL, "WORK": str(tmp_path), "SEEDS": "1", "SEARCHES": "1 2", "JOBS": "2"}
     environment.update(
@@ -105,7 +103,7 @@ def test_multi30k_proof(multi30k, tmp_path):
     for network in networks:
         assert ",".join(network) == "kind,rate,genotype,seed,parameters,loss,bleu,seconds"
         assert float(network["rate"]) == best[network["kind"]]
-        assert float(network["loss"]) > 0 < float(network["seconds"])
+        assert float(network["loss"]) > 0
         if network["kind"] == "transformer":
             assert network["genotype"] == ""
         else:
@@ -154,10 +152,11 @@ def test_multi30k_benchmark_adds_each_network_once(multi30k, tmp_path):
     environment = {**SMALL, "WORK": str(tmp_path / "work"), "TABLE": str(table), "SEEDS": "1"}
     environment.update(PARAMETERS="200000", GENOTYPES="7")
     command = ["bash", CHECKOUT / "examples/multi30k/benchmark.sh", "--data", multi30k]
-    run(*command, env=environment)
+    run(*command, env=environment, forked=False)  # it measures the time of its own processes
     lines = table.read_text().splitlines()
     assert lines[0].startswith("# Multi30k en-de") and "torch" in lines[1]
     assert lines[2] == "genotype,seed,parameters,loss,bleu,seconds" and len(lines) == 4
+    assert int(lines[3].split(",")[-1]) > 0
     run(*command, env=environment)
     assert table.read_text().splitlines() == lines
     output = run(*command, env={**environment, "LEARNING_RATE": "1e-3"}, fails=True)
@@ -179,13 +178,12 @@ def check_that_networks_of_another_machine_are_added(work, networks):
         writer.writerows(networks + others)
     command = [CHECKOUT / "examples/multi30k/pairs.py", work, "en-de", "1e-3", "4e-3"]
     output = run("python", *command, "--add", elsewhere)
-    row = r"^\| en-\w+ \| \w+ \| 0\.00[14] \| 2 \| [\d.]+ \| 0\.71 \|.* [\d.]+ \| [\d.]+ \|$"
+    row = r"^\| en-\w+ \| \w+ \| 0\.00[14] \| 2 \| [\d.]+ \| 0\.71 \|.* \|$"
     assert len(re.findall(row, output, re.MULTILINE)) == len(networks)
     with open(work / "networks.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2 * len(networks)
 
 
-@in_checkout
 def test_multi30k_three_pairs(multi30k, tmp_path):
     for name in ("train", "val", "test_2016_flickr"):
         shutil.copy(multi30k / f"{name}.de", multi30k / f"{name}.cs")
