@@ -1,6 +1,6 @@
 """Kills a search again and again, and sees whether it loses anything.
 
-    python tests/interrupt.py DATA FOLDER [--kills 20] [--seed 1]
+    python tests/interrupt.py DATA FOLDER [--kills 10] [--seed 1]
 
 The search in FOLDER/interrupted is killed with SIGKILL at random moments, every other time while it
 writes a file, and started again each time. All files that it leaves must be whole, and in the end
@@ -91,7 +91,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     straight, interrupted = args.folder / "straight", args.folder / "interrupted"

@@ -11,7 +11,7 @@ from running import CHECKOUT, SEARCH, run
 SMALL = [*SEARCH, "--train-subset=valid", "--batch-size=4", "--no-epoch-checkpoints"]
 
 
-def test_killed_at_twenty_random_moments(data, tmp_path):
+def test_killed_at_random_moments(data, tmp_path):
     output = run(sys.executable, CHECKOUT / "tests/interrupt.py", data, tmp_path)
     assert "bit for bit" in output
 
