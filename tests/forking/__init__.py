@@ -1,7 +1,7 @@
 """fairseq's commands, ours and Python scripts, forked from a process that has imported fairseq.
 
 Most of the time of a short command is its imports. server.py does them once. In `environment()`,
-each command is client.py, which asks the server to run it. Needs Linux and Python 3.9.
+each command is client.py, which asks the server to run it. Before Python 3.9 nothing is forked.
 """
 
 import atexit
@@ -19,6 +19,7 @@ from forking.server import entry_points
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
+POSSIBLE = hasattr(os, "pidfd_open")
 
 COMMAND = """#!/bin/sh
 exec {python} -IS {here}/client.py {folder}/socket {name} "$@"
@@ -36,7 +37,7 @@ STAMP = "echo installed-examples-$(cat setup.py constraints.txt | cksum | cut -d
 
 
 def write_environment(folder: Path) -> None:
-    """The commands, and what environment.sh looks for."""
+    """What environment.sh looks for, and the commands."""
 
     def write(name: str, template: str, mode: int) -> None:
         text = template.format(python=sys.executable, here=HERE, folder=folder, name=name, bin=BIN)
@@ -44,13 +45,29 @@ def write_environment(folder: Path) -> None:
         (folder / "bin" / name).chmod(mode)
 
     (folder / "bin").mkdir()
-    for name in entry_points():
-        if name.startswith(("fairseq-", "revdarts-")):
-            write(name, COMMAND, 0o755)
-    write("python", PYTHON, 0o755)
     write("activate", ACTIVATE, 0o644)
     stamp = subprocess.check_output(STAMP, shell=True, text=True, cwd=HERE.parent.parent)
     (folder / stamp.strip()).touch()
+    if POSSIBLE:
+        write("python", PYTHON, 0o755)
+        for name in entry_points():
+            if name.startswith(("fairseq-", "revdarts-")):
+                write(name, COMMAND, 0o755)
+
+
+def start_server(socket: Path) -> None:
+    """Start the server, which ends with this process, and wait for it."""
+    server = subprocess.Popen(
+        [sys.executable, HERE / "server.py", socket],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    atexit.register(server.stdin.close)  # which keeps it open until then
+    while not socket.exists():
+        if server.poll() is not None:
+            raise RuntimeError("the server of forked commands did not start")
+        time.sleep(0.01)
 
 
 @lru_cache(maxsize=None)
@@ -59,15 +76,6 @@ def environment() -> Dict[str, str]:
     folder = Path(tempfile.mkdtemp(prefix="forking-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_environment(folder)
-    socket = folder / "socket"
-    server = subprocess.Popen(
-        [sys.executable, HERE / "server.py", socket],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
-    while not socket.exists():
-        if server.poll() is not None:
-            raise RuntimeError("the server of forked commands did not start")
-        time.sleep(0.01)
+    if POSSIBLE:
+        start_server(folder / "socket")
     return {"PATH": f"{folder}/bin:{BIN}:{os.environ['PATH']}", "ENVIRONMENT": str(folder)}
