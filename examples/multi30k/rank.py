@@ -4,20 +4,21 @@
     python rank.py --search FOLDER [--search FOLDER]
     python rank.py --supernet CHECKPOINT
 
+All forms first say how much the genotypes of the table differ, and how much two trainings of one.
 The first form takes networks that were trained like those of the table: a file of proof.sh. For
-each kind it prints the percentiles of their validation losses, and how probable it is that as many
-random genotypes have so low a mean loss (a permutation test). The second form prints Kendall's tau
-between the losses of the table and the beliefs of a search, in the whole table and in its best
-third. A belief is the sum over the nodes of log p of a genotype's operations. The third form
-prints tau of what the weights of a supernet say: the loss on the validation set of each genotype as
-a path through it.
+each kind it prints the percentiles of their validation losses and of their BLEU, and how probable
+it is that as many random genotypes are as good in the mean (permutation tests). The second form
+prints Kendall's tau between the losses of the table and the beliefs of a search, in the whole table
+and in its best third. A belief is the sum over the nodes of log p of a genotype's operations. The
+third form prints tau of what the weights of a supernet say: the loss on the validation set of each
+genotype as a path through it.
 """
 
 import argparse
 import math
 import statistics
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -32,14 +33,31 @@ from fairseq_revdarts.search.living import living_on
 from fairseq_revdarts.search_space import CANDIDATES
 
 TOP = 90  # the percentile that most networks of a good search are above
+#: What is compared; which way is better, so that less is better after multiplication.
+NAMES = {"loss": "mean loss", "bleu": "mean BLEU"}
+SIGNS = {"loss": 1, "bleu": -1}
 
 
-def losses_by_genotype(table: Path) -> Dict[str, float]:
-    """The validation loss of each genotype, the mean over its seeds."""
-    losses: Dict[str, List[float]] = {}
-    for row in read_networks(table):
-        losses.setdefault(row["genotype"], []).append(row["loss"])
-    return {genotype: statistics.mean(of_seeds) for genotype, of_seeds in losses.items()}
+def by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, List[float]]:
+    """A measure of each genotype, such as its losses: one for each seed of its training."""
+    values: Dict[str, List[float]] = {}
+    for row in rows:
+        values.setdefault(row["genotype"], []).append(row[measure])
+    return values
+
+
+def spread(rows: Sequence[Dict[str, Any]], measure: str) -> str:
+    """The standard deviation between genotypes, and, as far as it is known, between seeds."""
+    values = by_genotype(rows, measure).values()
+    means = [statistics.mean(seeds) for seeds in values]
+    variances = [statistics.variance(seeds) for seeds in values if len(seeds) > 1]
+    text = f"{NAMES[measure]} {statistics.mean(means):.3f}"
+    if len(means) > 1:
+        text += f", standard deviation between genotypes {statistics.stdev(means):.3f}"
+    if variances:
+        between_seeds = math.sqrt(statistics.mean(variances))
+        text += f", between seeds of one {between_seeds:.3f} ({len(variances)} genotypes)"
+    return text
 
 
 def percentile(loss: float, losses: Sequence[float]) -> float:
@@ -110,18 +128,22 @@ def tau(ranking: Sequence[float], losses: Sequence[float]) -> str:
     return f"Kendall's tau {whole:.2f}, in the best third {best:.2f}"
 
 
-def compare(networks: Path, losses: Sequence[float]) -> List[str]:
-    """A line for each kind of network in a file of proof.sh."""
-    rows = read_networks(networks)
+def compare(
+    networks: Sequence[Dict[str, Any]], table: Sequence[Dict[str, Any]], measure: str
+) -> List[str]:
+    """A line for each kind of `networks`."""
+    sign = SIGNS[measure]
+    known = [sign * statistics.mean(seeds) for seeds in by_genotype(table, measure).values()]
     lines = []
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        found = [row["loss"] for row in rows if row["kind"] == kind]
-        places = [percentile(loss, losses) for loss in found]
+    for kind in dict.fromkeys(row["kind"] for row in networks):
+        found = [sign * row[measure] for row in networks if row["kind"] == kind]
+        places = [percentile(value, known) for value in found]
+        shares = ", ".join(f"{place:.0f}" for place in places)
         lines.append(
-            f"{kind}: {len(found)} networks, mean loss {statistics.mean(found):.3f}, better than "
-            f"{', '.join(f'{place:.0f}' for place in places)} % of the random genotypes "
+            f"{kind}: {len(found)} networks, {NAMES[measure]} {sign * statistics.mean(found):.3f}, "
+            f"better than {shares} % of the random genotypes "
             f"({sum(place >= TOP for place in places)} above {TOP} %)"
-            + (f", p = {p_value(found, losses):.4f}" if len(found) > 1 else "")
+            + (f", p = {p_value(found, known):.4f}" if len(found) > 1 else "")
         )
     return lines
 
@@ -138,14 +160,15 @@ def main() -> None:
     for path in filter(None, (args.table, args.networks)):
         if not path.exists():
             parser.error(f"{path}: no such file; benchmark.sh and proof.sh make them")
-    table = losses_by_genotype(args.table)
+    rows = read_networks(args.table)
+    table = {name: statistics.mean(seeds) for name, seeds in by_genotype(rows, "loss").items()}
     losses = list(table.values())
-    print(
-        f"{len(losses)} random genotypes: mean loss {statistics.mean(losses):.3f}, "
-        f"best {min(losses):.3f}, best of {args.k} {best_of(args.k, losses):.3f}"
-    )
-    if args.networks:
-        print("\n".join(compare(args.networks, losses)))
+    print(f"{len(losses)} random genotypes")
+    for measure in NAMES:
+        print(spread(rows, measure))
+    print(f"best loss {min(losses):.3f}, best of {args.k} {best_of(args.k, losses):.3f}")
+    for measure in NAMES if args.networks else ():
+        print("\n".join(compare(read_networks(args.networks), rows, measure)))
     for folder in args.search:
         believed = beliefs(folder / "checkpoint_last.pt", list(table))
         print(f"{folder}, beliefs: {tau([-belief for belief in believed], losses)}")

@@ -59,12 +59,33 @@ def test_p_is_the_share_of_splits_with_so_low_a_mean():
     assert rank.p_value([4, 5], [1, 2, 3]) == 1
 
 
-def test_each_kind_of_network_gets_its_place(tmp_path):
-    networks = tmp_path / "networks.csv"
-    networks.write_text("kind,loss\nfound,1\nfound,2.5\ntransformer,9\n")
-    found, transformer = rank.compare(networks, [2, 3, 4, 5])
+def rows(kind, losses, bleus):
+    return [
+        {"kind": kind, "genotype": str(number), "loss": loss, "bleu": bleu}
+        for number, (loss, bleu) in enumerate(zip(losses, bleus))
+    ]
+
+
+def test_each_kind_of_network_gets_its_place():
+    table = rows("random", [2, 3, 4, 5], [20, 19, 18, 17])
+    networks = rows("found", [1, 2.5], [19.5, 30]) + rows("transformer", [9], [20.5])
+    found, transformer = rank.compare(networks, table, "loss")
     assert "found: 2 networks, mean loss 1.750, better than 100, 75 %" in found
-    assert "(1 above 90 %)" in found and "better than 0 %" in transformer
+    assert "(1 above 90 %), p = 0." in found
+    assert "better than 0 %" in transformer and "p =" not in transformer
+    found, transformer = rank.compare(networks, table, "bleu")
+    assert "found: 2 networks, mean BLEU 24.750, better than 75, 100 %" in found
+    assert "mean BLEU 20.500, better than 100 %" in transformer
+
+
+def test_seeds_of_a_genotype_are_noise_and_count_once():
+    table = rows("random", [2, 3, 5], [0, 0, 0]) + rows("random", [2, 5], [0, 0])
+    text = rank.spread(table, "loss")  # of the seeds, the variances are 0 and 2
+    assert text == (
+        "mean loss 3.667, standard deviation between genotypes 1.528, "
+        "between seeds of one 1.000 (2 genotypes)"
+    )
+    assert rank.spread(table[:1], "bleu") == "mean BLEU 0.000"
 
 
 @settings(deadline=None, max_examples=10)
