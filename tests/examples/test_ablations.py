@@ -5,7 +5,7 @@ import re
 import pytest
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from flags import parse
-from running import CHECKOUT, TINY, in_checkout, run
+from running import CHECKOUT, TINY, run
 
 from fairseq_revdarts.models.revdarts_transformer.config import network_shape
 
@@ -19,7 +19,6 @@ def test_the_flags_of_a_row_fit_the_base(row):
     assert network_shape(convert_namespace_to_omegaconf(args).model).searched
 
 
-@in_checkout
 def test_a_row_becomes_a_line_of_the_table(raw, data):
     flags = "--max-tokens 400 --lr 1e-3 --warmup-updates 2 --cpu --disable-validation"
     environment = {"ARCHITECTURE": TINY, "SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1"}

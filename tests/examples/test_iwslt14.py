@@ -5,7 +5,7 @@ import re
 
 import pytest
 from archives import archive, segments
-from running import CHECKOUT, SHORT_EXPERIMENT, in_checkout, load, run
+from running import CHECKOUT, SHORT_EXPERIMENT, load, run
 
 from fairseq_revdarts.utils.parameters import count_parameters
 
@@ -80,7 +80,6 @@ def test_the_corpus_has_a_checksum_and_numbers_of_pairs():
     assert re.fullmatch(r"train de \d+ md5:[0-9a-f]{32} http://\S+/de-en.tgz 174443,6750", row)
 
 
-@in_checkout
 def test_from_the_archive_to_scores(raw, source, tmp_path):
     """The archive is downloaded from where an interruption stopped."""
     downloads = tmp_path / "downloads"
@@ -124,7 +123,6 @@ def check_division(raw, work):
         assert lines(work / f"raw/test.{language}") == expected
 
 
-@in_checkout
 def test_extracted_files_need_no_archive(raw, source, tmp_path):
     folder = tmp_path / "files"
     for name, content in write_files(raw, source).items():
@@ -158,7 +156,6 @@ def test_wrong_arguments_are_named(tmp_path, name, arguments, environment, messa
     assert not any(tmp_path.iterdir())
 
 
-@in_checkout
 def test_what_is_not_there_or_damaged_is_named(tmp_path):
     output = script("search", tmp_path, fails=True)
     assert "no data there; first bash examples/iwslt14/prepare.sh" in output

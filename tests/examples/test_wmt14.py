@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from archives import archive, segments
-from running import CHECKOUT, SHORT_EXPERIMENT, in_checkout, run
+from running import CHECKOUT, SHORT_EXPERIMENT, run
 
 WMT14 = CHECKOUT / "examples/wmt14"
 #: The text in the archives.
@@ -99,7 +99,6 @@ def test_the_listed_corpora_have_checksums():
         assert re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", checksum)
 
 
-@in_checkout
 def test_from_the_archives_to_scores(raw, archives, tmp_path):
     """The archives are downloaded, one of them from where an interruption stopped."""
     downloads = tmp_path / "downloads"
@@ -139,7 +138,6 @@ def read_pairs(output, clean):
     return sum(counts.values())
 
 
-@in_checkout
 @pytest.mark.parametrize(("pair", "pairs"), [("en-fr", 510), ("en-cs", 366)])
 def test_other_pairs_have_corpora_of_their_own(archives, tmp_path, pair, pairs):
     source = ["--source-dir", archives]
@@ -162,7 +160,6 @@ def test_wrong_arguments_are_named(tmp_path, name, arguments, environment, messa
     assert not any(tmp_path.iterdir())
 
 
-@in_checkout
 def test_what_is_not_there_or_damaged_is_named(archives, tmp_path):
     output = script("search", "en-de", tmp_path, fails=True)
     assert "no data there; first bash examples/wmt14/prepare.sh en-de" in output
