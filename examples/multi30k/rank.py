@@ -3,6 +3,7 @@
     python rank.py --networks WORK/networks.csv
     python rank.py --search FOLDER [--search FOLDER]
     python rank.py --supernet CHECKPOINT
+    python rank.py --operations
 
 All forms first say how much the genotypes of the table differ, and how much two trainings of one.
 The first form takes networks that were trained like those of the table: a file of proof.sh. For
@@ -11,7 +12,8 @@ it is that as many random genotypes are as good in the mean (permutation tests).
 prints Kendall's tau between the losses of the table and the beliefs of a search, in the whole table
 and in its best third. A belief is the sum over the nodes of log p of a genotype's operations. The
 third form prints tau of what the weights of a supernet say: the loss on the validation set of each
-genotype as a path through it.
+genotype as a path through it. The last form prints the mean loss of the genotypes with and without
+each family of operations, in the nodes of the encoder and in those of the decoder.
 """
 
 import argparse
@@ -30,7 +32,7 @@ import fairseq_revdarts
 from fairseq_revdarts.derivation import rows_by_node, softmax
 from fairseq_revdarts.genotype import Genotype, operations_by_node
 from fairseq_revdarts.search.living import living_on
-from fairseq_revdarts.search_space import CANDIDATES
+from fairseq_revdarts.search_space import CANDIDATES, family
 
 TOP = 90  # the percentile that most networks of a good search are above
 #: What is compared; which way is better, so that less is better after multiplication.
@@ -148,6 +150,29 @@ def compare(
     return lines
 
 
+def with_and_without(table: Dict[str, float]) -> List[str]:
+    """A row for each side and family of operations: mean losses with and without it."""
+    lines = [
+        "| | family | genotypes with it | mean loss | without | mean loss |",
+        "|" + " --- |" * 6,
+    ]
+    families = {
+        json: {
+            (node.split(".")[0], family(name))
+            for node, name in operations_by_node(Genotype.from_json(json)).items()
+        }
+        for json in table
+    }
+    for side, name in sorted(set().union(*families.values())):
+        groups = [
+            [table[json] for json in table if ((side, name) in families[json]) == has]
+            for has in (True, False)
+        ]
+        cells = [f"{len(losses)} | {statistics.mean(losses):.3f}" for losses in groups if losses]
+        lines.append(f"| {side} | {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -156,6 +181,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=3, help="random genotypes of the same cost")
     parser.add_argument("--search", type=Path, action="append", default=[], help="its folder")
     parser.add_argument("--supernet", type=Path, action="append", default=[], help="a checkpoint")
+    parser.add_argument("--operations", action="store_true", help="with and without each family")
     args = parser.parse_args()
     for path in filter(None, (args.table, args.networks)):
         if not path.exists():
@@ -169,6 +195,8 @@ def main() -> None:
     print(f"best loss {min(losses):.3f}, best of {args.k} {best_of(args.k, losses):.3f}")
     for measure in NAMES if args.networks else ():
         print("\n".join(compare(read_networks(args.networks), rows, measure)))
+    if args.operations:
+        print("\n".join(with_and_without(table)))
     for folder in args.search:
         believed = beliefs(folder / "checkpoint_last.pt", list(table))
         print(f"{folder}, beliefs: {tau([-belief for belief in believed], losses)}")

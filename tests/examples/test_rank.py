@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import CHECKOUT
 
-from fairseq_revdarts.genotype import load_genotype, operations_by_node, random_genotype
+from fairseq_revdarts.genotype import Genotype, load_genotype, operations_by_node, random_genotype
 from fairseq_revdarts.search_space import CANDIDATES
 
 sys.path.insert(0, str(CHECKOUT / "examples/multi30k"))
@@ -86,6 +86,18 @@ def test_seeds_of_a_genotype_are_noise_and_count_once():
         "between seeds of one 1.000 (2 genotypes)"
     )
     assert rank.spread(table[:1], "bleu") == "mean BLEU 0.000"
+
+
+def test_families_with_and_without():
+    def genotype(name):
+        layer = (name, "conv_3", "cross_attention")
+        return Genotype("max", (("ffn", "zero"),) * 2, (layer,) * 2).to_json()
+
+    table = {genotype("glu"): 2.0, genotype("conv_7"): 3.0, genotype("conv_11"): 4.0}
+    lines = rank.with_and_without(table)
+    assert "| decoder | feed-forward | 1 | 2.000 | 2 | 3.500 |" in lines
+    assert "| encoder | parameter-free | 3 | 3.000 |" in lines  # all have it
+    assert not any("encoder | convolution" in line for line in lines)
 
 
 @settings(deadline=None, max_examples=10)
