@@ -10,9 +10,16 @@ from hypothesis import strategies as st
 from running import CHECKOUT, run
 
 MULTI30K = CHECKOUT / "examples/multi30k"
-spec = importlib.util.spec_from_file_location("network_files", MULTI30K / "network_files.py")
-network_files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(network_files)
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"multi30k_{name}", MULTI30K / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+network_files = load("network_files")
 
 networks = st.lists(
     st.fixed_dictionaries(
@@ -73,7 +80,7 @@ def test_files_alone_make_a_table(tmp_path, script, arguments, names):
 
 def test_times_are_shares_of_the_transformer(monkeypatch):
     monkeypatch.syspath_prepend(MULTI30K)
-    row = importlib.import_module("pairs").row
+    row = load("pairs").row
     common = {"rate": 8e-3, "bleu": 30.0, "chrf": 50.0, "loss": 2.5, "parameters": 10**6}
     speeds = {"transformer": (200, 100.0), "found": (220, 80.0), "interrupted": (0, 80.0)}
     kinds = {
