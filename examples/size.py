@@ -29,6 +29,7 @@ from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransform
 from fairseq_revdarts.profiling.training import read_training
 from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
 from fairseq_revdarts.search_space import POOLINGS
+from fairseq_revdarts.utils.parameters import is_copy
 
 #: As --embed-dim: embeddings at least as wide as the network itself, like the other networks'.
 HIDDEN_SIZE = "hidden-size"
@@ -132,7 +133,7 @@ def number_of_parameters(text: str, args: argparse.Namespace) -> int:
         shared = "--share-decoder-input-output-embed"
     flags = [str(args.data), f"--arch={text}", shared, "--max-tokens=1", "--max-update=1"]
     model = read_training(flags, length=1, vocabulary=None).model()
-    return sum(weight.numel() for weight in model.parameters())
+    return sum(weight.numel() for name, weight in model.named_parameters() if not is_copy(name))
 
 
 def embedding_width(text: str) -> Union[int, str]:

@@ -1,5 +1,6 @@
 """How large a model is, from its state dict."""
 
+import re
 from typing import Dict, List, Mapping
 
 import torch
@@ -9,6 +10,13 @@ from torch import Tensor
 MARKERS = ("version", "_float_tensor")
 #: Endings of the names under which fairseq's models share one matrix.
 EMBEDDINGS = ("embed_tokens.weight", "decoder.output_projection.weight")
+#: What fairseq 0.12.2 adds to each of its encoder layers: copies for inference, never trained.
+COPY = re.compile(r"\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$")
+
+
+def is_copy(name: str) -> bool:
+    """Whether a weight of one of fairseq's models is no parameter but a copy of one."""
+    return COPY.search(name) is not None
 
 
 def count_parameters(weights: Mapping[str, Tensor]) -> int:
@@ -20,7 +28,7 @@ def count_parameters(weights: Mapping[str, Tensor]) -> int:
     distinct: Dict[int, int] = {}
     embeddings: List[Tensor] = []
     for name, weight in weights.items():
-        if name.endswith(MARKERS):
+        if name.endswith(MARKERS) or is_copy(name):
             continue
         if name.endswith(EMBEDDINGS):
             if any(torch.equal(weight, other) for other in embeddings):

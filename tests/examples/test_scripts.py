@@ -15,6 +15,7 @@ from running import CHECKOUT, run
 
 from fairseq_revdarts.profiling.measure import Steps
 from fairseq_revdarts.profiling.workload import Workload
+from fairseq_revdarts.utils.parameters import count_parameters
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -122,6 +123,14 @@ def test_transformer_of_as_many_parameters(data, tmp_path):
     steps.theta()  # fairseq 0.12.2 holds copies of its weights that are never trained
     size = sum(weight.numel() for weight in steps.weights if weight.grad is not None)
     assert abs(size - parameters) <= 0.02 * parameters
+    assert count_parameters(steps.model.state_dict()) == size
+
+
+def test_copies_in_encoder_layers_do_not_count():
+    counted = ["encoder.layers.0.fc1.weight", "encoder.layers.0.self_attn.in_proj_weight"]
+    copies = [f"encoder.layers.12.{name}" for name in ("fc1_weight", "in_proj_bias")]
+    weights = {name: torch.zeros(3) for name in counted + copies}
+    assert count_parameters(weights) == 6
 
 
 @pytest.mark.parametrize("genotype", [TYPICAL, "random:1", "random:4"])
