@@ -13,10 +13,10 @@ import torch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli.train import main as fairseq_train
+from forking import BIN
 
 CHECKOUT = Path(__file__).parent.parent
 PLUGIN = CHECKOUT / "fairseq_revdarts"
-BIN = Path(sys.executable).parent
 
 NETWORK = [
     "--arch=revdarts_transformer_tiny",

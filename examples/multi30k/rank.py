@@ -35,9 +35,8 @@ from fairseq_revdarts.search.living import living_on
 from fairseq_revdarts.search_space import CANDIDATES, family
 
 TOP = 90  # the percentile that most networks of a good search are above
-#: What is compared; which way is better, so that less is better after multiplication.
-NAMES = {"loss": "mean loss", "bleu": "mean BLEU"}
-SIGNS = {"loss": 1, "bleu": -1}
+#: What is compared: its name, and the factor with which less is better.
+MEASURES = {"loss": ("mean loss", 1), "bleu": ("mean BLEU", -1)}
 
 
 def by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, List[float]]:
@@ -48,12 +47,17 @@ def by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, List[
     return values
 
 
+def means_by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, float]:
+    """A measure of each genotype, the mean over the seeds of its training."""
+    return {name: statistics.mean(seeds) for name, seeds in by_genotype(rows, measure).items()}
+
+
 def spread(rows: Sequence[Dict[str, Any]], measure: str) -> str:
     """The standard deviation between genotypes, and, as far as it is known, between seeds."""
-    values = by_genotype(rows, measure).values()
-    means = [statistics.mean(seeds) for seeds in values]
-    variances = [statistics.variance(seeds) for seeds in values if len(seeds) > 1]
-    text = f"{NAMES[measure]} {statistics.mean(means):.3f}"
+    means = list(means_by_genotype(rows, measure).values())
+    trainings = by_genotype(rows, measure).values()
+    variances = [statistics.variance(seeds) for seeds in trainings if len(seeds) > 1]
+    text = f"{MEASURES[measure][0]} {statistics.mean(means):.3f}"
     if len(means) > 1:
         text += f", standard deviation between genotypes {statistics.stdev(means):.3f}"
     if variances:
@@ -134,15 +138,15 @@ def compare(
     networks: Sequence[Dict[str, Any]], table: Sequence[Dict[str, Any]], measure: str
 ) -> List[str]:
     """A line for each kind of `networks`."""
-    sign = SIGNS[measure]
-    known = [sign * statistics.mean(seeds) for seeds in by_genotype(table, measure).values()]
+    title, sign = MEASURES[measure]
+    known = [sign * value for value in means_by_genotype(table, measure).values()]
     lines = []
     for kind in dict.fromkeys(row["kind"] for row in networks):
         found = [sign * row[measure] for row in networks if row["kind"] == kind]
         places = [percentile(value, known) for value in found]
         shares = ", ".join(f"{place:.0f}" for place in places)
         lines.append(
-            f"{kind}: {len(found)} networks, {NAMES[measure]} {sign * statistics.mean(found):.3f}, "
+            f"{kind}: {len(found)} networks, {title} {sign * statistics.mean(found):.3f}, "
             f"better than {shares} % of the random genotypes "
             f"({sum(place >= TOP for place in places)} above {TOP} %)"
             + (f", p = {p_value(found, known):.4f}" if len(found) > 1 else "")
@@ -157,19 +161,19 @@ def with_and_without(table: Dict[str, float]) -> List[str]:
         "|" + " --- |" * 6,
     ]
     families = {
-        json: {
+        genotype: {
             (node.split(".")[0], family(name))
-            for node, name in operations_by_node(Genotype.from_json(json)).items()
+            for node, name in operations_by_node(Genotype.from_json(genotype)).items()
         }
-        for json in table
+        for genotype in table
     }
-    for side, name in sorted(set().union(*families.values())):
+    for place in sorted(set().union(*families.values())):
         groups = [
-            [table[json] for json in table if ((side, name) in families[json]) == has]
+            [loss for genotype, loss in table.items() if (place in families[genotype]) == has]
             for has in (True, False)
         ]
         cells = [f"{len(losses)} | {statistics.mean(losses):.3f}" for losses in groups if losses]
-        lines.append(f"| {side} | {name} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*place, *cells])} |")
     return lines
 
 
@@ -187,14 +191,16 @@ def main() -> None:
         if not path.exists():
             parser.error(f"{path}: no such file; benchmark.sh and proof.sh make them")
     rows = read_networks(args.table)
-    table = {name: statistics.mean(seeds) for name, seeds in by_genotype(rows, "loss").items()}
+    table = means_by_genotype(rows, "loss")
     losses = list(table.values())
     print(f"{len(losses)} random genotypes")
-    for measure in NAMES:
+    for measure in MEASURES:
         print(spread(rows, measure))
     print(f"best loss {min(losses):.3f}, best of {args.k} {best_of(args.k, losses):.3f}")
-    for measure in NAMES if args.networks else ():
-        print("\n".join(compare(read_networks(args.networks), rows, measure)))
+    if args.networks:
+        networks = read_networks(args.networks)
+        for measure in MEASURES:
+            print("\n".join(compare(networks, rows, measure)))
     if args.operations:
         print("\n".join(with_and_without(table)))
     for folder in args.search:

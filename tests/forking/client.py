@@ -5,7 +5,6 @@ python -IS client.py SOCKET COMMAND WORDS...
 
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -16,7 +15,6 @@ with socket.socket(socket.AF_UNIX) as server:
         "words": sys.argv[2:],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
-        "file_size": resource.getrlimit(resource.RLIMIT_FSIZE),
     }
     for passed_on in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(passed_on, lambda number, _: server.send(bytes([number])))

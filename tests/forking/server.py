@@ -11,7 +11,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import runpy
 import select
 import signal
@@ -119,7 +118,6 @@ def main() -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    resource.setrlimit(resource.RLIMIT_FSIZE, request["file_size"])
     try:
         result = run(request["words"], commands)
     except SystemExit as stop:
