@@ -90,10 +90,14 @@ def certainty(search: SavedSearch, side: str, share: float) -> str:
             f"entropy {share * math.log(candidates):.2f} nats, {100 * share:.0f} % of uniform; "
             f"each of {candidates} candidates has {1 / candidates:.3f} if uniform"
         )
-    led = mean(map(max, last_probabilities(search, side).values()))
+    left = rows_by_node(side, search.alphas[side])
+    led = [
+        row[left[node].index(max(left[node]))]
+        for node, row in last_probabilities(search, side).items()
+    ]
     return (
-        "one candidate is left in each node; against the last of the others it had a probability "
-        f"of {led:.2f} (mean), 0.50 is a tie"
+        "one candidate is left in each node; it is better than the last of the others with a "
+        f"probability of {mean(led):.2f} (mean), 0.50 is a tie"
     )
 
 

@@ -60,7 +60,7 @@ class Architecture(nn.Module):
             self.register_buffer(f"{side}_step", torch.zeros(()))
             #: True for the candidates that are searched and have not been eliminated.
             self.register_buffer(f"{side}_living", self._searched(side).repeat(*shape[:2], 1))
-            #: Probabilities of a node's last two candidates when one of them was eliminated.
+            #: How probable it was of a node's last two candidates that each is the better.
             self.register_buffer(f"{side}_last_choice", torch.zeros(shape))
         #: The candidates that the next calls evaluate, by side, if not all living ones.
         self.active: Dict[str, Living] = {}
@@ -163,14 +163,18 @@ class Architecture(nn.Module):
         Raises:
             ValueError: it is the last one of its node
         """
-        living = self.living(side)[layer][split]
-        if living == (candidate,):
+        if self.living(side)[layer][split] == (candidate,):
             raise ValueError(f"{side}: the last candidate of a node cannot be eliminated")
-        if len(living) == 2:
-            last = self.probabilities(side)[layer, split].detach()
-            getattr(self, f"{side}_last_choice")[layer, split] = last
         getattr(self, f"{side}_living")[layer, split, candidate] = False
         self._living[side] = without(self.living(side), layer, split, candidate)
+
+    def keep_choice(
+        self, side: str, layer: int, split: int, probabilities: Mapping[int, float]
+    ) -> None:
+        """Note of the last two candidates of a node how probable it is that each is the better."""
+        row = getattr(self, f"{side}_last_choice")[layer, split]
+        for candidate, probability in probabilities.items():
+            row[candidate] = probability
 
     def eliminated(self) -> Dict[str, List[str]]:
         """By node, named like "encoder.1.2", the candidates that it has lost, if there are any."""
@@ -182,7 +186,10 @@ class Architecture(nn.Module):
         }
 
     def last_choices(self) -> Dict[str, Table]:
-        """By side, the probabilities of each node's last two candidates; 0 while more live."""
+        """By side, of each node's last two candidates the probability to be the better one.
+
+        It is 0 for all others, and while more candidates live.
+        """
         return {side: getattr(self, f"{side}_last_choice").tolist() for side in CANDIDATES}
 
     @contextmanager

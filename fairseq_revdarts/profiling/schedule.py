@@ -1,7 +1,11 @@
 """What a search strategy evaluates over the length of a search, at moments that a profile times."""
 
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
+import torch
+from torch import Tensor
+
+from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search.config import BilevelSearchConfig
 from ..search.gradient_buffer import GradientBuffer
@@ -33,7 +37,12 @@ def moments_of(rule: Strategy) -> Iterator[Moment]:
     """What `rule` evaluates in each update of a search of MOMENTS updates."""
     for update in range(1, MOMENTS + 1):
         yield Moment(rule.for_theta(update), rule.for_alpha(update))
-        rule.after_update(update)
+        rule.after_update(update, all_equal)
+
+
+def all_equal(paths: Sequence[Genotype], count: int) -> Tensor:
+    """Losses of paths, for a profile, in which nothing is measured."""
+    return torch.zeros(len(paths), count)
 
 
 class ScheduledSteps(Steps):

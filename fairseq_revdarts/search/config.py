@@ -64,20 +64,20 @@ class BilevelSearchConfig(TranslationConfig):
         },
     )
     warmup_share: float = field(
-        default=0.2,
+        default=0.4,
         metadata={
             "help": "with --search-strategy elimination: share of --max-update before alpha moves"
         },
     )
     elimination_share: str = field(
-        default="(0.5, 0.95)",
+        default="(0.6, 0.95)",
         metadata={
             "help": "with --search-strategy elimination: shares of --max-update from where to "
             "where candidates are eliminated"
         },
     )
     active_share: float = field(
-        default=0.4,
+        default=0.25,
         metadata={
             "help": "with --search-strategy elimination: share of the living candidates of a node "
             "that an update evaluates, at least two"
@@ -195,7 +195,7 @@ def parse_elimination_share(text: str) -> Tuple[float, float]:
     if not 0 <= begin < end <= 1:
         raise ValueError(
             f"--elimination-share {text}: two shares of the search from 0 to 1, the smaller one "
-            'first, are needed: "(0.5, 0.95)"'
+            'first, are needed: "(0.6, 0.95)"'
         )
     return begin, end
 

@@ -23,7 +23,7 @@ class Darts(Strategy):
         """All candidates."""
         return ALL_LIVING
 
-    def after_update(self, update: int) -> None:
+    def after_update(self, update: int, measure: Measure) -> None:
         """Nothing is decided before the end."""
 
     def before_checkpoint(self, measure: Measure) -> None:

@@ -2,11 +2,17 @@
 
 Each update evaluates a random part of the living candidates of every node, drawn anew for theta and
 for alpha: candidates that were only trained together would need each other (Bender et al. 2018).
-From one share of the search to another, the number of living candidates of a node falls
-geometrically from all to one, and the one with the smallest alpha goes first; with a budget, the
-first of these without which the cheapest network is still within its limit. So the other nodes
-are decided step by step while a node still chooses (as in SGAS, Li et al. 2020), and in the end the
-supernet is the derived network: there is no step of discretization to lose by.
+From one share of the search to another, the number of living candidates falls geometrically from
+all to one per node. The nodes lose their candidates one after the other, so each decides while the
+others are ever more decided (as in SGAS, Li et al. 2020), and with training in between. In the end
+the supernet is the derived network: there is no step of discretization to lose by.
+
+As long as many candidates live in a node, the one with the smallest alpha goes. But alpha follows
+the slope of a mixture, which favors what learns fast. So the last decisions are measured, as in
+DARTS-PT (Wang et al. 2021), except that each candidate is kept alone in place of left out: what
+counts is the loss on alpha's share of the network that alpha puts first, with this candidate in the
+node. The one with the largest loss goes. With a budget, a candidate goes only if the cheapest
+network without it is within the limit.
 """
 
 import logging
@@ -14,10 +20,12 @@ import math
 import random
 from typing import Dict, Optional, Tuple
 
-from ..derivation import Table, rows_by_node, softmax
+from ..derivation import rows_by_node, softmax
+from ..genotype import operations_by_node
 from ..modules.mixture import Living, without
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
+from .paths import Node, probability_of_less, with_operation
 from .processes import is_master
 from .strategy import ALL_LIVING, Active, Measure, Strategy
 
@@ -25,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 #: An update evaluates at least so many candidates of a node, if so many live.
 LEAST_ACTIVE = 2
+#: When no more candidates live in a node, they are measured, on so many batches of alpha's share.
+MEASURED, BATCHES = 4, 12
 #: The learning rate of alpha is this divided by --max-update: a search of any length can move alpha
 #: equally far. Weight decay would hold it where it is.
 ALPHA_TRAVEL = 120.0
-#: Side, layer of the cell and split, from 0.
-Node = Tuple[str, int, int]
 
 
 class Elimination(Strategy):
@@ -48,59 +56,73 @@ class Elimination(Strategy):
         """All living candidates."""
         return ALL_LIVING
 
-    def after_update(self, update: int) -> None:
-        """Eliminate candidates of each node that has too many, the least probable one first."""
-        too_many = self._too_many(update)
-        if not too_many:
-            return
-        alphas = self.model.architecture.tables()  # on a GPU, it is waited for
-        while too_many:
-            self.model.architecture.eliminate(*self._next(too_many, alphas))
-            too_many = self._too_many(update)
-        if self._decided() and is_master():
-            self._report_choices(update)
+    def after_update(self, update: int, measure: Measure) -> None:
+        """Eliminate candidates as long as there are too many."""
+        while nodes := self._too_many(update):
+            node, candidate = self._least_probable(nodes)
+            if len(nodes[node]) <= MEASURED:
+                candidate = self._largest_loss(node, nodes[node], measure)
+            self.model.architecture.eliminate(*node, candidate)
+            if self._decided() and is_master():
+                self._report_choices(update)
 
     def _too_many(self, update: int) -> Dict[Node, Tuple[int, ...]]:
-        """The nodes that have too many living candidates after an update, with these."""
-        architecture = self.model.architecture
-        return {
-            (side, i, k): living
-            for side, names in architecture.candidates.items()
-            for i, layer in enumerate(architecture.living(side))
-            for k, living in enumerate(layer)
-            if len(living) > self.living_after(update, len(names))
-        }
+        """The nodes of which one loses a candidate next, with their living ones, if there are any.
 
-    def _next(
-        self, nodes: Dict[Node, Tuple[int, ...]], alphas: Dict[str, Table]
-    ) -> Tuple[str, int, int, int]:
-        """The candidate of `nodes` that goes next: the least probable one.
-
-        It is the one with the smallest alpha in its node whose end the budget allows. There always
-        is one: without any but a node's cheapest, the cheapest network is what it was.
+        They are those with the most candidates of a side that has too many.
         """
+        architecture, found = self.model.architecture, {}
+        for side, names in architecture.candidates.items():
+            living = {
+                (side, i, k): node
+                for i, layer in enumerate(architecture.living(side))
+                for k, node in enumerate(layer)
+            }
+            numbers = [len(node) for node in living.values()]
+            if sum(numbers) > self.living_after(update, len(names), len(numbers)):
+                found.update({at: node for at, node in living.items() if len(node) == max(numbers)})
+        return found
+
+    def _least_probable(self, nodes: Dict[Node, Tuple[int, ...]]) -> Tuple[Node, int]:
+        """Of all candidates of `nodes` that may go, the one with the smallest p, and its node.
+
+        Each node has one: without any but its cheapest, the cheapest network is what it was.
+        """
+        alphas = self.model.architecture.tables()  # on a GPU, it is waited for
         choices = []
         for (side, i, k), living in nodes.items():
-            alpha = [alphas[side][i][k][candidate] for candidate in living]
-            ranked = sorted(zip(softmax(alpha), living))
-            choices += [
-                next((p, (side, i, k, c)) for p, c in ranked if self._allows((side, i, k, c)))
-            ]
-        return min(choices)[1]
+            probabilities = softmax([alphas[side][i][k][candidate] for candidate in living])
+            ranked, node = sorted(zip(probabilities, living)), (side, i, k)
+            choices += [next((p, node, c) for p, c in ranked if self._allows(node, c))]
+        return min(choices)[1:]
 
-    def _allows(self, place: Tuple[str, int, int, int]) -> bool:
+    def _largest_loss(self, node: Node, living: Tuple[int, ...], measure: Measure) -> int:
+        """Of a node's candidates that may go, the one with the largest loss.
+
+        When two are left, the architecture keeps how probable it is that each one is the better.
+        """
+        best, names = self.model.architecture.genotype(), CANDIDATES[node[0]]
+        batches = measure([with_operation(best, node, names[c]) for c in living], BATCHES)
+        losses = batches.sum(-1).tolist()
+        if len(living) == 2:
+            first = probability_of_less(*batches)
+            self.model.architecture.keep_choice(*node, dict(zip(living, (first, 1 - first))))
+        ranked = sorted(zip(losses, living), reverse=True)
+        return next(c for _, c in ranked if self._allows(node, c))
+
+    def _allows(self, node: Node, candidate: int) -> bool:
         """Whether a network within the budget is left without this candidate."""
         if self.budget is None:
             return True
-        side, *node = place
+        side, *place = node
         living = {side: self.model.architecture.living(side) for side in CANDIDATES}
-        return self.budget.allows({**living, side: without(living[side], *node)})
+        return self.budget.allows({**living, side: without(living[side], *place, candidate)})
 
-    def living_after(self, update: int, candidates: int) -> int:
-        """How many of a node's candidates live after an update."""
+    def living_after(self, update: int, candidates: int, nodes: int) -> int:
+        """How many live after an update in `nodes` nodes that began with `candidates` each."""
         begin, end = parse_elimination_share(self.cfg.elimination_share)
         done = (update / self.cfg.max_update - begin) / (end - begin)
-        return max(1, round(candidates ** (1 - min(1.0, max(0.0, done)))))
+        return round(nodes * candidates ** (1 - min(1.0, max(0.0, done))))
 
     def before_checkpoint(self, measure: Measure) -> None:
         """alpha is the choice so far."""
@@ -111,11 +133,15 @@ class Elimination(Strategy):
 
     def _report_choices(self, update: int) -> None:
         logger.info(f"update {update}: one candidate is left in each node")
+        left = operations_by_node(self.model.architecture.genotype())
         for side, table in self.model.architecture.last_choices().items():
             for node, row in rows_by_node(side, table).items():
-                if any(row):  # none if the node never had a choice
-                    (p, name), (_, other), *_ = sorted(zip(row, CANDIDATES[side]), reverse=True)
-                    logger.info(f"{node}: {name}, with a probability of {p:.2f} against {other}")
+                chosen = {name: p for name, p in zip(CANDIDATES[side], row) if p}
+                if chosen:  # not if the node never had a choice
+                    p, (other,) = chosen.pop(left[node]), chosen
+                    logger.info(
+                        f"{node}: {left[node]}, better than {other} with a probability of {p:.2f}"
+                    )
 
     def _part(self, living: int) -> int:
         return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))

@@ -11,12 +11,11 @@ Guo et al. (2020), "Single Path One-Shot Neural Architecture Search with Uniform
 
 import logging
 import random
-from dataclasses import replace
 from typing import Dict, Mapping, Sequence
 
 from ..genotype import Genotype
 from ..search_space import searched_splits
-from .paths import mark_best
+from .paths import mark_best, with_operation
 from .processes import is_master
 from .sampling import PATHS, Sampling
 from .strategy import Measure
@@ -34,7 +33,7 @@ class Evolution(Sampling):
 
     _update = 0
 
-    def after_update(self, update: int) -> None:
+    def after_update(self, update: int, measure: Measure) -> None:
         """Nothing is decided before a checkpoint."""
         self._update = update
 
@@ -56,7 +55,7 @@ class Evolution(Sampling):
         losses: Dict[Genotype, float] = {}
         for generation in range(GENERATIONS + 1):
             paths = [path for path in dict.fromkeys(paths) if path not in losses]
-            losses.update(zip(paths, measure(paths, BATCHES)))
+            losses.update(zip(paths, measure(paths, BATCHES).sum(-1).tolist()))
             parents = sorted(losses, key=losses.__getitem__)[:PARENTS]
             if is_master():
                 logger.info(
@@ -89,7 +88,7 @@ def mutated(
     ]
     if not nodes:
         return path
-    side, i, k = generator.choice(nodes)
-    cell = [list(layer) for layer in getattr(path, side)]
-    cell[i][k] = generator.choice([name for name in candidates[side] if name != cell[i][k]])
-    return replace(path, **{side: tuple(map(tuple, cell))})
+    side, i, k = node = generator.choice(nodes)
+    before = getattr(path, side)[i][k]
+    others = [name for name in candidates[side] if name != before]
+    return with_operation(path, node, generator.choice(others))

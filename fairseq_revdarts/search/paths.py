@@ -2,10 +2,12 @@
 
 import math
 import random
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from fairseq.criterions import FairseqCriterion
+from torch import Tensor
 
 from ..genotype import Genotype, random_genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
@@ -16,6 +18,8 @@ from .processes import add_over_processes, rank_and_processes
 
 #: alpha of the operations of the best path, 0 for all others: their probability is then 1.
 MARK = 20.0
+#: A searched node: side, layer of the cell and split, from 0.
+Node = Tuple[str, int, int]
 
 
 def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Genotype:
@@ -32,6 +36,14 @@ def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Gen
     return random_genotype(generator, pooling, cell_layers, splits, candidates)
 
 
+def with_operation(path: Genotype, node: Node, name: str) -> Genotype:
+    """`path` with the operation `name` in one node."""
+    side, i, k = node
+    cell = [list(layer) for layer in getattr(path, side)]
+    cell[i][k] = name
+    return replace(path, **{side: tuple(map(tuple, cell))})
+
+
 @torch.no_grad()
 def measure_paths(
     model: RevDartsTransformerModel,
@@ -40,8 +52,10 @@ def measure_paths(
     together: bool,
     paths: Sequence[Genotype],
     count: int,
-) -> List[float]:
-    """The loss of each path in nats per token, infinity if it is not finite.
+) -> Tensor:
+    """What each batch adds to the loss of each path, in nats per token: (paths, batches), in fp64.
+
+    A number that is not finite is infinity. There may be fewer batches than `count`.
 
     Args:
         model: the supernet, without distributed wrappers
@@ -55,18 +69,34 @@ def measure_paths(
     batches = [to_device(batch, model) for batch in filter(None, first_batches(count))]
     rank, processes = rank_and_processes() if together else (0, 1)
     device = model.architecture.encoder.device
-    losses = torch.zeros(len(paths), dtype=torch.float64, device=device)
+    losses = torch.zeros(len(paths), len(batches), dtype=torch.float64, device=device)
     tokens = sum(batch["ntokens"] for batch in batches)
     training = model.training
     model.eval()
     for number in range(rank, len(paths), processes):
         with model.architecture.restricted_to(living_on(paths[number])):
-            for batch in batches:
-                losses[number] += criterion(model, batch)[0] / tokens
+            for column, batch in enumerate(batches):
+                losses[number, column] = criterion(model, batch)[0] / tokens
     model.train(training)
     if together:
         add_over_processes(losses)
-    return losses.where(losses.isfinite(), math.inf).tolist()
+    return losses.where(losses.isfinite(), math.inf).cpu()
+
+
+def probability_of_less(one: Tensor, other: Tensor) -> float:
+    """How probable it is that the first of two losses is the smaller one in truth.
+
+    The differences between the two on single batches say how much of their sum is chance.
+
+    Args:
+        one, other: (batches,), of two paths on the same batches
+
+    Returns:
+        0.5 if nothing can be said, as after one batch; never quite 0 or 1
+    """
+    differences = other - one
+    deviations = differences.sum() / (differences.std() * math.sqrt(len(differences)))
+    return float(torch.special.ndtr(deviations).nan_to_num(0.5).clamp(0.01, 0.99))
 
 
 @torch.no_grad()

@@ -36,13 +36,13 @@ class Sampling(Strategy):
         """One random path, always the same."""
         return self._path("valid")
 
-    def after_update(self, update: int) -> None:
+    def after_update(self, update: int, measure: Measure) -> None:
         """Nothing is decided before a checkpoint."""
 
     def before_checkpoint(self, measure: Measure) -> None:
         """Let alpha mark the best of many paths."""
         paths = self._candidates(PATHS)
-        mark_best(self.model, dict(zip(paths, measure(paths, PATH_BATCHES))))
+        mark_best(self.model, dict(zip(paths, measure(paths, PATH_BATCHES).sum(-1).tolist())))
 
     def _candidates(self, count: int) -> List[Genotype]:
         """Random paths to compare, always the same."""

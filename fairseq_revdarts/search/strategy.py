@@ -5,7 +5,9 @@ Darts (darts.py), uniform sampling (sampling.py), elimination (elimination.py) a
 """
 
 from abc import ABC, abstractmethod
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+from torch import Tensor
 
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
@@ -16,8 +18,8 @@ from .cost import Budget
 #: The candidates that calls evaluate, by side; a side that is no key evaluates all living ones.
 Active = Dict[str, Living]
 ALL_LIVING: Active = {}
-#: From paths to their losses in nats per token, on the first N batches of alpha's share.
-Measure = Callable[[Sequence[Genotype], int], List[float]]
+#: From paths to their losses on the first N batches of alpha's share: what `measure_paths` returns.
+Measure = Callable[[Sequence[Genotype], int], Tensor]
 #: Learning rate and weight decay of alpha (Zhao et al. 2021, as reported).
 OF_PAPER = (3e-4, 1e-3)
 
@@ -55,8 +57,13 @@ class Strategy(ABC):
         """The candidates that validation evaluates."""
 
     @abstractmethod
-    def after_update(self, update: int) -> None:
-        """Decide what follows from an update."""
+    def after_update(self, update: int, measure: Measure) -> None:
+        """Decide what follows from an update.
+
+        Args:
+            update: the number of the update
+            measure: paths on alpha's share
+        """
 
     @abstractmethod
     def before_checkpoint(self, measure: Measure) -> None:

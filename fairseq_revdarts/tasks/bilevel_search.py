@@ -59,6 +59,8 @@ class BilevelSearchTask(DividedTranslationTask):
         self._update_freq = 1
         #: Whether alpha shows the choice after the last update, for its checkpoint.
         self._choice_is_shown = False
+        #: What paths are measured on: read once.
+        self._first_batches = lru_cache(maxsize=None)(self.first_alpha_batches)
         #: Batches of theta's epoch that were taken before this process began with it.
         self._taken_before = 0
 
@@ -165,7 +167,7 @@ class BilevelSearchTask(DividedTranslationTask):
         else:
             _, (theta_loss,), _ = sum_over_processes([], theta_loss, device=self._device)
             alpha_loss = None
-        self._strategy.after_update(update)
+        self._strategy.after_update(update, self._measure(together=True))
         self._choice_is_shown = saves_after(
             update, self.cfg._get_parent(), self.theta_batches, self._update_freq
         )
@@ -266,8 +268,7 @@ class BilevelSearchTask(DividedTranslationTask):
         return theta_loss, alpha_loss
 
     def _measure(self, together: bool) -> Measure:
-        batches = lru_cache(maxsize=None)(self.first_alpha_batches)  # read once for all calls
-        return partial(measure_paths, self._model, self._criterion, batches, together)
+        return partial(measure_paths, self._model, self._criterion, self._first_batches, together)
 
     # ------------------------------------------------------------------------------- the end
 

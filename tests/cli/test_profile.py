@@ -72,11 +72,11 @@ def test_a_search_by_a_strategy_is_measured_over_its_schedule(tmp_path):
     rows = {row["network"]: row for row in result["rows"]}
     ours = [f"{mode}, elimination" for mode in ("reconstruct", "store")]
     assert list(rows) == [*SEARCH_ROWS, *ours]
-    for level in ("theta", "alpha"):  # 6 of 13 or 14 candidates
+    for level in ("theta", "alpha"):  # 4 of 13 or 14 candidates
         share = (
             rows["store, elimination"][level]["activations"] / rows["store"][level]["activations"]
         )
-        assert 0.3 < share < 0.7
+        assert 0.2 < share < 0.5
     assert all(len(rows[name]["pair_seconds"]) == 1 for name in ours)
 
 
@@ -87,14 +87,15 @@ def test_a_schedule_is_what_the_strategy_asks_for(strategy):
     rule = BY_NAME[strategy](model, BilevelSearchConfig(max_update=MOMENTS))
     for update, moment in enumerate(schedule, 1):
         for row in moment.theta.get("encoder", model.architecture.living("encoder")):
-            expected = {"darts": 13, "sampling": 1, "evolution": 1}.get(strategy)
-            if expected is None:  # 40 %, at least two
-                living = rule.living_after(update - 1, 13)
-                expected = min(living, max(2, math.ceil(0.4 * living)))
-            assert {len(chosen) for chosen in row} == {expected}
-    rests = [moment.alpha is None for moment in schedule[:6]]
-    warm_up = {"darts": 0, "elimination": 0.2 * MOMENTS}.get(strategy, 6)
-    assert rests == [update <= warm_up for update in range(1, 7)]
+            expected = {"darts": {13}, "sampling": {1}, "evolution": {1}}.get(strategy)
+            if expected is None:  # a quarter, at least two; a node is at most one candidate ahead
+                living = rule.living_after(update - 1, 13, 4) / 4
+                numbers = (math.floor(living), math.ceil(living))
+                expected = {min(n, max(2, math.ceil(n / 4))) for n in numbers}
+            assert {len(chosen) for chosen in row} <= expected
+    rests = [moment.alpha is None for moment in schedule[:10]]
+    warm_up = {"darts": 0, "elimination": 0.4 * MOMENTS}.get(strategy, 10)
+    assert rests == [update <= warm_up for update in range(1, 11)]
     assert model.architecture.mean_living() == 13.5
 
 

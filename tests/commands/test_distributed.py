@@ -113,7 +113,7 @@ def test_two_processes_choose_the_path_that_one_chooses(data, tmp_path):
 def test_two_processes_eliminate_the_same_candidates(data, tmp_path):
     """With both backends, where an update leaves idle candidates without gradients."""
     flags = [*SMALL, "--search-strategy=elimination", "--max-update=6"]
-    flags += ["--elimination-share=(0.3, 0.9)", "--update-freq=2"]
+    flags += ["--warmup-share=0.2", "--elimination-share=(0.3, 0.9)", "--update-freq=2"]
     folders = [tmp_path / backend for backend in ("legacy_ddp", "pytorch_ddp")]
     for folder in folders:
         train_together(data, folder, *flags, f"--ddp-backend={folder.name}")

@@ -18,7 +18,7 @@ from fairseq_revdarts.cli.derive import main as derive
 from fairseq_revdarts.derivation import most_probable
 from fairseq_revdarts.genotype import load_genotype, operations_by_node
 from fairseq_revdarts.models.revdarts_transformer.config import candidates_of, chosen_genotype
-from fairseq_revdarts.profiling.schedule import schedule_of
+from fairseq_revdarts.profiling.schedule import all_equal, schedule_of
 from fairseq_revdarts.search.config import STRATEGIES
 from fairseq_revdarts.search.paths import random_path
 from fairseq_revdarts.search.strategies import BY_NAME
@@ -81,7 +81,7 @@ def test_nothing_ever_holds_another_candidate(encoder, decoder, strategy, seed):
         SimpleNamespace(seed=seed, max_update=4, elimination_share="(0.2, 0.9)", active_share=0.4),
     )
     for update in range(1, 5):
-        rule.after_update(update)
+        rule.after_update(update, all_equal)
         check_living({})
         check_genotype(architecture.genotype())
     assert strategy != "elimination" or architecture.mean_living() == 1

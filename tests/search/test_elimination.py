@@ -4,6 +4,7 @@ import logging
 import math
 import re
 import shutil
+import statistics
 from types import SimpleNamespace
 
 import pytest
@@ -26,8 +27,11 @@ from running import (
 )
 
 from fairseq_revdarts import RevDartsTransformerModel
+from fairseq_revdarts.derivation import rows_by_node
 from fairseq_revdarts.genotype import load_genotype, operations_by_node
-from fairseq_revdarts.search.elimination import Elimination
+from fairseq_revdarts.profiling.schedule import all_equal
+from fairseq_revdarts.search.elimination import BATCHES, MEASURED, Elimination
+from fairseq_revdarts.search.paths import probability_of_less
 from fairseq_revdarts.search_space import CANDIDATES
 
 moderate = settings(deadline=None, max_examples=50)
@@ -48,6 +52,10 @@ def elimination(model=None, **flags):
     return Elimination(model or build_model(), cfg)
 
 
+def nodes_of(architecture):
+    return [n for side in CANDIDATES for n in rows_by_node(side, architecture.tables()[side])]
+
+
 # ------------------------------------------------------------------------------- the rules
 
 
@@ -56,11 +64,11 @@ def elimination(model=None, **flags):
 def test_ever_fewer_candidates_live_from_all_to_one(candidates, updates, begin, length):
     share = (begin, min(1.0, begin + length))
     rule = elimination(max_update=updates, elimination_share=str(share))
-    living = [rule.living_after(update, candidates) for update in range(updates + 1)]
+    living = [rule.living_after(update, candidates, 4) for update in range(updates + 1)]
     assert living == sorted(living, reverse=True)
-    assert living[-1] == 1
-    assert all(n == candidates for u, n in enumerate(living) if u <= share[0] * updates)
-    assert all(n == 1 for u, n in enumerate(living) if u / updates >= share[1])
+    assert living[-1] == 4
+    assert all(n == 4 * candidates for u, n in enumerate(living) if u <= share[0] * updates)
+    assert all(n == 4 for u, n in enumerate(living) if u / updates >= share[1])
 
 
 MODEL = build_model()
@@ -85,12 +93,14 @@ def test_the_count_of_the_active_follows_the_schedule():
     model = build_model()
     rule = elimination(model, max_update=40)
     for update in range(1, 41):
-        active = rule.for_theta(update)["decoder"]
-        counts = {len(chosen) for layer in active for chosen in layer}
-        living = rule.living_after(update - 1, 14)
-        assert counts == {min(living, max(2, math.ceil(0.4 * living)))}
-        rule.after_update(update)
-    assert counts == {1}
+        active = sum(rule.for_theta(update)["decoder"], ())
+        living = list(map(len, sum(model.architecture.living("decoder"), ())))
+        assert sum(living) == rule.living_after(update - 1, 14, 4)
+        assert max(living) <= min(living) + 1  # the nodes take turns
+        for number, chosen in zip(living, active):
+            assert len(chosen) == min(number, max(2, math.ceil(0.4 * number)))
+        rule.after_update(update, all_equal)
+    assert set(map(len, active)) == {1}
 
 
 def test_every_candidate_is_trained_equally_often():
@@ -106,7 +116,7 @@ def test_alpha_rests_in_the_warm_up_and_when_all_is_decided():
     model = build_model()
     rule = elimination(model)
     assert rule.for_alpha(200) is None and rule.for_alpha(201) is not None
-    rule.after_update(1000)
+    rule.after_update(1000, all_equal)
     assert all(len(n) == 1 for s in CANDIDATES for la in model.architecture.living(s) for n in la)
     assert rule.for_alpha(1000) is None
 
@@ -116,26 +126,73 @@ def test_alpha_can_go_equally_far_in_searches_of_any_length(updates, rate):
     assert elimination(max_update=updates).alpha_defaults() == (pytest.approx(rate), 0.0)
 
 
-def test_the_smallest_alpha_goes_first():
+@pytest.mark.parametrize("update", [550, 600, 650, 700])
+def test_the_smallest_alpha_goes_first(update):
     model = build_model()
-    rule, alpha = elimination(model), model.architecture.encoder
-    rule.after_update(700)
-    for row, living in zip(alpha.flatten(0, 1), sum(model.architecture.living("encoder"), ())):
+    rule, alpha = elimination(model), model.architecture.decoder
+    rule.after_update(update, all_equal)
+    for row, living in zip(alpha.flatten(0, 1), sum(model.architecture.living("decoder"), ())):
         assert set(living) == set(row.topk(len(living)).indices.tolist())
-        assert len(living) == rule.living_after(700, 13) < 13
+        assert MEASURED <= len(living) < 14
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**31), noise=st.floats(0, 0.1))
+def test_the_last_one_is_the_best_of_those_that_were_measured(seed, noise):
+    """Whatever alpha says of them. A loss is a sum over the nodes, and differs between batches."""
+    model, generator = build_model(), torch.Generator().manual_seed(seed)
+    decoder = CANDIDATES["decoder"]  # those of the encoder, and one more
+    rule, architecture = elimination(model), model.architecture
+    for alpha in architecture.alphas():
+        alpha.copy_(torch.randn(alpha.shape, generator=generator))
+    loss_of = {node: torch.rand(14, generator=generator) for node in nodes_of(architecture)}
+    chance = noise * torch.randn(BATCHES, generator=generator)
+
+    def measure(paths, count):
+        chosen = [operations_by_node(path).items() for path in paths]
+        losses = [sum(loss_of[node][decoder.index(name)] for node, name in path) for path in chosen]
+        return (torch.stack(losses)[:, None] + chance) / count
+
+    for update in range(500, 1001):
+        rule.after_update(update, measure)
+    for node, name in operations_by_node(architecture.genotype()).items():
+        side, layer, split = node.split(".")
+        alpha = getattr(architecture, side)[int(layer) - 1, int(split) - 1]
+        best = min(alpha.topk(MEASURED).indices.tolist(), key=loss_of[node].__getitem__)
+        assert name == decoder[best]
+        last = architecture.last_choices()[side][int(layer) - 1][int(split) - 1]
+        assert last[best] == max(last) >= 0.5 and sum(last) == pytest.approx(1)
+
+
+@moderate
+@given(st.lists(st.floats(-1, 1), min_size=12, max_size=12), st.floats(-1, 1))
+def test_how_probable_it_is_that_a_loss_is_the_smaller_one(chance, difference):
+    """By the mean of the differences on the batches, and its standard error."""
+    one = torch.tensor(chance, dtype=torch.float64)
+    other = one.flip(0) + difference
+    p = probability_of_less(one, other)
+    assert probability_of_less(other, one) == pytest.approx(1 - p)
+    assert probability_of_less(one[:1], other[:1]) == 0.5
+    differences = (other - one).tolist()
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    if error > 1e-6:
+        expected = statistics.NormalDist().cdf(statistics.mean(differences) / error)
+        assert p == pytest.approx(min(0.99, max(0.01, expected)), abs=1e-6)
 
 
 def test_the_log_says_how_sure_each_last_choice_was(caplog):
     model = build_model()
     rule, alpha = elimination(model), model.architecture.encoder
+    rising = torch.arange(8.0).view(4, 2)
     with caplog.at_level(logging.INFO):
         for update in range(500, 1001):
-            rule.after_update(update)
+            rule.after_update(update, lambda paths, count: rising[: len(paths)])
             alpha += 1e-3 * torch.randn(alpha.shape)  # what happens later does not count
     heading, *lines = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(r"update \d+: one candidate is left in each node", heading)
     assert len(lines) == sum(table[..., 0].numel() for table in model.architecture.alphas())
-    assert all(re.search(r": \w+, with a probability of 0\.5\d against \w+$", x) for x in lines)
+    said = r": \w+, better than \w+ with a probability of 0\.99"
+    assert all(re.search(said, line) for line in lines)
 
 
 # ------------------------------------------------------------------------------- searches
