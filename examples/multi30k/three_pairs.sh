@@ -31,7 +31,7 @@ read -ra kinds <<<"${KINDS:-transformer found random1 random2 evolved}"
 read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 read -ra seeds <<<"${SEEDS:-1 2 3}"
 first=${targets%% *}
-found=${FOUND:-multi30k_en_de_1}
+found=${FOUND:-multi30k_en_de_2}
 
 enter() { # TARGET
     target_language=$1 work=$root/$source_language-$1
