@@ -91,10 +91,8 @@ def certainty(search: SavedSearch, side: str, share: float) -> str:
             f"each of {candidates} candidates has {1 / candidates:.3f} if uniform"
         )
     left = rows_by_node(side, search.alphas[side])
-    led = [
-        row[left[node].index(max(left[node]))]
-        for node, row in last_probabilities(search, side).items()
-    ]
+    last = last_probabilities(search, side)
+    led = [max(zip(left[node], row))[1] for node, row in last.items()]
     return (
         "one candidate is left in each node; it is better than the last of the others with a "
         f"probability of {mean(led):.2f} (mean), 0.50 is a tie"

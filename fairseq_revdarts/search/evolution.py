@@ -15,7 +15,7 @@ from typing import Dict, Mapping, Sequence
 
 from ..genotype import Genotype
 from ..search_space import searched_splits
-from .paths import mark_best, with_operation
+from .paths import by_path, mark_best, with_operation
 from .processes import is_master
 from .sampling import PATHS, Sampling
 from .strategy import Measure
@@ -55,7 +55,7 @@ class Evolution(Sampling):
         losses: Dict[Genotype, float] = {}
         for generation in range(GENERATIONS + 1):
             paths = [path for path in dict.fromkeys(paths) if path not in losses]
-            losses.update(zip(paths, measure(paths, BATCHES).sum(-1).tolist()))
+            losses.update(by_path(paths, measure(paths, BATCHES)))
             parents = sorted(losses, key=losses.__getitem__)[:PARENTS]
             if is_master():
                 logger.info(

@@ -83,6 +83,11 @@ def measure_paths(
     return losses.where(losses.isfinite(), math.inf).cpu()
 
 
+def by_path(paths: Sequence[Genotype], losses: Tensor) -> Dict[Genotype, float]:
+    """The loss of each path, from what `measure_paths` has returned for them."""
+    return dict(zip(paths, losses.sum(-1).tolist()))
+
+
 def probability_of_less(one: Tensor, other: Tensor) -> float:
     """How probable it is that the first of two losses is the smaller one in truth.
 

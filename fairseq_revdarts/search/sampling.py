@@ -14,7 +14,7 @@ from typing import List, Optional
 
 from ..genotype import Genotype
 from .living import living_on
-from .paths import mark_best, random_path
+from .paths import by_path, mark_best, random_path
 from .strategy import Active, Measure, Strategy
 
 PATHS = 50
@@ -42,7 +42,7 @@ class Sampling(Strategy):
     def before_checkpoint(self, measure: Measure) -> None:
         """Let alpha mark the best of many paths."""
         paths = self._candidates(PATHS)
-        mark_best(self.model, dict(zip(paths, measure(paths, PATH_BATCHES).sum(-1).tolist())))
+        mark_best(self.model, by_path(paths, measure(paths, PATH_BATCHES)))
 
     def _candidates(self, count: int) -> List[Genotype]:
         """Random paths to compare, always the same."""
