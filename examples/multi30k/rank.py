@@ -10,17 +10,20 @@ The first form takes networks that were trained like those of the table: a file 
 each kind it prints the percentiles of their validation losses and of their BLEU, and how probable
 it is that as many random genotypes are as good in the mean (permutation tests). The second form
 prints Kendall's tau between the losses of the table and the beliefs of a search, in the whole table
-and in its best third. A belief is the sum over the nodes of log p of a genotype's operations. The
-third form prints tau of what the weights of a supernet say: the loss on the validation set of each
-genotype as a path through it. The last form prints the mean loss of the genotypes with and without
-each family of operations, in the nodes of the encoder and in those of the decoder.
+and in its best third. A belief is the sum over the nodes of log p of a genotype's operations. A
+last line says how far such a sum can get: tau of an additive fit to the losses of all other
+genotypes. The third form prints tau of what the weights of a supernet say: the loss on the
+validation set of each genotype as a path through it. The last form prints the mean loss of the
+genotypes with and without each family of operations, in the nodes of the encoder and in those of
+the decoder.
 """
 
 import argparse
 import math
 import statistics
+from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -34,6 +37,7 @@ from fairseq_revdarts.genotype import Genotype, operations_by_node
 from fairseq_revdarts.search.living import living_on
 from fairseq_revdarts.search_space import CANDIDATES, family
 
+RIDGE = 3.0  # of the additive fit; 1 and 10 hardly change it
 TOP = 90  # the percentile that most networks of a good search are above
 #: What is compared: its name, and the factor with which less is better.
 MEASURES = {"loss": ("mean loss", 1), "bleu": ("mean BLEU", -1)}
@@ -154,19 +158,36 @@ def compare(
     return lines
 
 
+def families_of(genotype: str) -> Dict[Tuple[str, str], int]:
+    """For each side and family of operations, in how many nodes of a genotype it is."""
+    nodes = operations_by_node(Genotype.from_json(genotype))
+    return Counter((node.split(".")[0], family(name)) for node, name in nodes.items())
+
+
+def additive_fit(table: Dict[str, float]) -> List[float]:
+    """The loss of each genotype by a ridge regression on `families_of` for all other genotypes."""
+    counted = [families_of(genotype) for genotype in table]
+    places = sorted(set().union(*counted))
+    numbers = np.array([[count[place] for place in places] for count in counted], dtype=float)
+    losses, predicted = np.array(list(table.values())), []
+    for i in range(len(losses)):
+        others = np.arange(len(losses)) != i
+        mean, center = losses[others].mean(), numbers[others].mean(axis=0)
+        x = numbers[others] - center
+        weights = np.linalg.solve(
+            x.T @ x + RIDGE * np.eye(len(places)), x.T @ (losses[others] - mean)
+        )
+        predicted.append(float(mean + (numbers[i] - center) @ weights))
+    return predicted
+
+
 def with_and_without(table: Dict[str, float]) -> List[str]:
     """A row for each side and family of operations: mean losses with and without it."""
     lines = [
         "| | family | genotypes with it | mean loss | without | mean loss |",
         "|" + " --- |" * 6,
     ]
-    families = {
-        genotype: {
-            (node.split(".")[0], family(name))
-            for node, name in operations_by_node(Genotype.from_json(genotype)).items()
-        }
-        for genotype in table
-    }
+    families = {genotype: set(families_of(genotype)) for genotype in table}
     for place in sorted(set().union(*families.values())):
         groups = [
             [loss for genotype, loss in table.items() if (place in families[genotype]) == has]
@@ -203,9 +224,15 @@ def main() -> None:
             print("\n".join(compare(networks, rows, measure)))
     if args.operations:
         print("\n".join(with_and_without(table)))
-    for folder in args.search:
-        believed = beliefs(folder / "checkpoint_last.pt", list(table))
-        print(f"{folder}, beliefs: {tau([-belief for belief in believed], losses)}")
+    believed = {
+        folder: beliefs(folder / "checkpoint_last.pt", list(table)) for folder in args.search
+    }
+    if len(believed) > 1:
+        believed["their mean"] = [statistics.mean(each) for each in zip(*believed.values())]
+    for name, belief in believed.items():
+        print(f"{name}, beliefs: {tau([-each for each in belief], losses)}")
+    if believed:
+        print(f"an additive fit to the other genotypes: {tau(additive_fit(table), losses)}")
     for checkpoint in args.supernet:
         print(f"{checkpoint}, losses of paths: {tau(path_losses(checkpoint, list(table)), losses)}")
 

@@ -88,6 +88,27 @@ def test_seeds_of_a_genotype_are_noise_and_count_once():
     assert rank.spread(table[:1], "bleu") == "mean BLEU 0.000"
 
 
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 99))
+def test_an_additive_fit_predicts_losses_that_are_sums_over_the_nodes(seed):
+    generator = random.Random(seed)
+    worth = {
+        name: generator.random()
+        for side in CANDIDATES
+        for name in map(rank.family, CANDIDATES[side])
+    }
+    table = {}
+    for _ in range(100):
+        genotype = random_genotype(generator, "max", 2, SPLITS)
+        names = operations_by_node(genotype).values()
+        table[genotype.to_json()] = sum(worth[rank.family(name)] for name in names)
+    predicted, losses = rank.additive_fit(table), list(table.values())
+    assert rank.kendalltau(predicted, losses)[0] > 0.85
+    # A genotype is judged by the others alone: with another loss, it is predicted as before.
+    last = list(table)[-1]
+    assert rank.additive_fit({**table, last: 99.0})[-1] == predicted[-1]
+
+
 def test_families_with_and_without():
     def genotype(name):
         layer = (name, "conv_3", "cross_attention")
