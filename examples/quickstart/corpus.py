@@ -7,12 +7,12 @@ of the training pairs in every form. Files: FOLDER/{train,valid,test}.{en,LANGUA
 import argparse
 import random
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Set, Tuple
 
 from num2words import num2words
 
-#: Half of the numbers are small, so that there are years among them.
-SMALL, LARGE = range(10_000), range(10_000, 1_000_000)
+#: At most so many digits, each number of them equally often: there are years among the numbers.
+DIGITS = 9
 NUMBERS = {"train": 4600, "valid": 60, "test": 120}
 YEARS = range(1000, 2100)
 #: Forms that num2words does not write in a language.
@@ -43,6 +43,16 @@ def pairs(numbers: List[int], language: str) -> List[Tuple[str, str]]:
     ]
 
 
+def draw(generator: random.Random, count: int) -> List[int]:
+    """So many different numbers, in random order."""
+    drawn: Set[int] = set()
+    while len(drawn) < count:
+        drawn.add(generator.randrange(10 ** generator.randint(1, DIGITS)))
+    numbers = sorted(drawn)
+    generator.shuffle(numbers)
+    return numbers
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -51,9 +61,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
-    generator, half = random.Random(args.seed), sum(NUMBERS.values()) // 2
-    numbers = generator.sample(SMALL, half) + generator.sample(LARGE, half)
-    generator.shuffle(numbers)
+    generator = random.Random(args.seed)
+    numbers = draw(generator, sum(NUMBERS.values()))
     args.folder.mkdir(parents=True, exist_ok=True)
     for split, count in NUMBERS.items():
         part, numbers = numbers[:count], numbers[count:]

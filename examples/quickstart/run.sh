@@ -17,13 +17,14 @@ source "$here/../stages.sh"
 work=${WORK:-$here/work/$language}
 source_language=en target_language=$language vocabulary=250
 pooling=avg
-architecture="--arch revdarts_transformer_tiny --pooling $pooling"
+# All embeddings are as wide as the network, as those of fairseq's transformer are.
+architecture="--arch revdarts_transformer_tiny --embed-dim 96 --pooling $pooling"
 search_updates=${SEARCH_UPDATES:-600}
 search_flags="--search-strategy elimination --max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1"
 train_updates=${TRAIN_UPDATES:-400}
 train_flags="--max-tokens 2500 --lr 5e-3 --lr-scheduler polynomial_decay --warmup-updates $((train_updates / 4))
     --total-num-update $train_updates --clip-norm 1 --dropout 0.1"
-baseline_layers=2 baseline_width=64
+baseline_layers=2 baseline_width=hidden-size
 # fairseq's beam search ends as soon as the beam is full of finished translations, good or bad. Here nearly all
 # but one are bad: the larger the beam, the more often it ends before the good one has (README.md).
 beam=1

@@ -9,7 +9,7 @@ a checkpoint, but not the task's.
 
 from contextlib import contextmanager
 from statistics import mean
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..derivation import Table, derive_genotype, rows_by_node
 from ..genotype import Genotype
 from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
-from .mixture import Living, Mixture, indices_of, softmax_over, without
+from .mixture import Living, Mixture, Node, indices_of, softmax_over, without
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
@@ -152,10 +152,18 @@ class Architecture(nn.Module):
             living[side] = ((tuple(map(CANDIDATES[side].index, names)),) * splits,) * layers
         return living
 
+    def living_by_node(self) -> Dict[Node, Tuple[int, ...]]:
+        """The candidates of each searched node that have not been eliminated."""
+        return {
+            (side, i, k): living
+            for side in CANDIDATES
+            for i, layer in enumerate(self.living(side))
+            for k, living in enumerate(layer)
+        }
+
     def mean_living(self) -> float:
         """Mean number of living candidates per node."""
-        sides = map(self.living, CANDIDATES)
-        return mean(len(living) for side in sides for layer in side for living in layer)
+        return mean(map(len, self.living_by_node().values()))
 
     def eliminate(self, side: str, layer: int, split: int, candidate: int) -> None:
         """Remove a candidate from a node for good; all numbers from 0.

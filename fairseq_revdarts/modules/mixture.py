@@ -16,6 +16,8 @@ from torch import Tensor
 
 #: For each layer of the cell, for each searched split, the indices of the living candidates.
 Living = Tuple[Tuple[Tuple[int, ...], ...], ...]
+#: A searched node: side, layer of the cell and split, from 0.
+Node = Tuple[str, int, int]
 
 
 class NodeMixture(NamedTuple):

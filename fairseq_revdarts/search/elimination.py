@@ -22,10 +22,10 @@ from typing import Dict, Optional, Tuple
 
 from ..derivation import rows_by_node, softmax
 from ..genotype import operations_by_node
-from ..modules.mixture import Living, without
+from ..modules.mixture import Living, Node, without
 from ..search_space import CANDIDATES
 from .config import parse_elimination_share
-from .paths import Node, probability_of_less, with_operation
+from .paths import probability_of_less, with_operation
 from .processes import is_master
 from .strategy import ALL_LIVING, Active, Measure, Strategy
 
@@ -73,14 +73,12 @@ class Elimination(Strategy):
         """
         architecture, found = self.model.architecture, {}
         for side, names in architecture.candidates.items():
-            living = {
-                (side, i, k): node
-                for i, layer in enumerate(architecture.living(side))
-                for k, node in enumerate(layer)
+            nodes = {
+                at: left for at, left in architecture.living_by_node().items() if at[0] == side
             }
-            numbers = [len(node) for node in living.values()]
+            numbers = [len(left) for left in nodes.values()]
             if sum(numbers) > self.living_after(update, len(names), len(numbers)):
-                found.update({at: node for at, node in living.items() if len(node) == max(numbers)})
+                found.update({at: left for at, left in nodes.items() if len(left) == max(numbers)})
         return found
 
     def _least_probable(self, nodes: Dict[Node, Tuple[int, ...]]) -> Tuple[Node, int]:
@@ -147,8 +145,7 @@ class Elimination(Strategy):
         return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))
 
     def _decided(self) -> bool:
-        sides = map(self.model.architecture.living, CANDIDATES)
-        return all(len(living) == 1 for side in sides for layer in side for living in layer)
+        return self.model.architecture.mean_living() == 1
 
     def _subset(self, seed: str) -> Active:
         # A str seeds by its hash, SHA-512, the same in every version of Python.

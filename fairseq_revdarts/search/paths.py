@@ -3,7 +3,7 @@
 import math
 import random
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import torch
 from fairseq.criterions import FairseqCriterion
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..genotype import Genotype, random_genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..modules.mixture import Node
 from ..search_space import CANDIDATES
 from .bilevel import to_device
 from .living import living_on
@@ -18,8 +19,6 @@ from .processes import add_over_processes, rank_and_processes
 
 #: alpha of the operations of the best path, 0 for all others: their probability is then 1.
 MARK = 20.0
-#: A searched node: side, layer of the cell and split, from 0.
-Node = Tuple[str, int, int]
 
 
 def random_path(model: RevDartsTransformerModel, seed: int, name: object) -> Genotype:
