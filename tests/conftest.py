@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory):
-    """Raw text of the quick start's corpus, a few hundred pairs of it, and its pieces."""
+    """Raw text like the quick start's, a few hundred pairs of shorter numbers, and its pieces."""
     folder = tmp_path_factory.mktemp("corpus")
-    run(sys.executable, CHECKOUT / "examples/quickstart/corpus.py", folder / "all")
+    run(sys.executable, CHECKOUT / "examples/quickstart/corpus.py", folder / "all", "--digits", 4)
     (folder / "raw").mkdir()
     for split, pairs in (("train", 300), ("valid", 20), ("test", TEST_SENTENCES)):
         for language in ("en", "fr"):

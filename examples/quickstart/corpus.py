@@ -11,8 +11,6 @@ from typing import Callable, Dict, List, Set, Tuple
 
 from num2words import num2words
 
-#: At most so many digits, each number of them equally often: there are years among the numbers.
-DIGITS = 9
 NUMBERS = {"train": 4600, "valid": 60, "test": 120}
 YEARS = range(1000, 2100)
 #: Forms that num2words does not write in a language.
@@ -43,11 +41,11 @@ def pairs(numbers: List[int], language: str) -> List[Tuple[str, str]]:
     ]
 
 
-def draw(generator: random.Random, count: int) -> List[int]:
-    """So many different numbers, in random order."""
+def draw(generator: random.Random, count: int, digits: int) -> List[int]:
+    """So many different numbers, in random order; each number of digits is drawn equally often."""
     drawn: Set[int] = set()
     while len(drawn) < count:
-        drawn.add(generator.randrange(10 ** generator.randint(1, DIGITS)))
+        drawn.add(generator.randrange(10 ** generator.randint(1, digits)))
     numbers = sorted(drawn)
     generator.shuffle(numbers)
     return numbers
@@ -59,10 +57,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--language", default="fr", choices=("fr", "de", "cs"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--digits", type=int, default=9, choices=range(4, 10), help="of the largest numbers"
+    )
     args = parser.parse_args()
 
     generator = random.Random(args.seed)
-    numbers = draw(generator, sum(NUMBERS.values()))
+    numbers = draw(generator, sum(NUMBERS.values()), args.digits)
     args.folder.mkdir(parents=True, exist_ok=True)
     for split, count in NUMBERS.items():
         part, numbers = numbers[:count], numbers[count:]

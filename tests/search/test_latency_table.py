@@ -66,7 +66,7 @@ def test_latency_from_the_measurement_to_the_network(data, tmp_path, capsys):
     measured = json.loads(file.read_text())
     assert measured["sizes"] == SIZES and measured["workload"]["beam"] == 5
     assert set(measured["candidates"]["encoder"]) == {"conv_3", "ffn", "zero"}
-    assert "torch" in measured["machine"] and measured["outside"]["decode"] > 0
+    assert "torch" in measured["machine"] and measured["outside"]["decode"] >= 0
     measured["candidates"]["encoder"] = {  # as if it had not been noise
         name: {"decode": time, "train": 1.0} for name, time in (("ffn", 2.0), ("conv_3", 1.0))
     }
