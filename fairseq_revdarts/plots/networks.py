@@ -91,7 +91,7 @@ def draw_strips(axes: Axes, kinds: Dict[str, List[Dict[str, Any]]], key: str, fo
         values = np.array(sorted(member[key] for member in members))
         heights = y + SPREAD * ((GOLDEN * np.arange(len(values)) + 0.5) % 1 - 0.5)
         axes.scatter(values, heights, s=14, color=DOT, alpha=0.5, linewidth=0)
-        mean = float(values.mean())
+        mean = _mean(members, key)
         axes.plot([mean, mean], [y - 0.36, y + 0.36], color=MEAN, linewidth=2)
         axes.text(1.02, y, form.format(mean), va="center", **right)
     head = {"va": "bottom", "fontsize": 7}

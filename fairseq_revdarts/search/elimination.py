@@ -71,11 +71,9 @@ class Elimination(Strategy):
 
         They are those with the most candidates of a side that has too many.
         """
-        architecture, found = self.model.architecture, {}
-        for side, names in architecture.candidates.items():
-            nodes = {
-                at: left for at, left in architecture.living_by_node().items() if at[0] == side
-            }
+        living, found = self.model.architecture.living_by_node(), {}
+        for side, names in self.model.architecture.candidates.items():
+            nodes = {at: left for at, left in living.items() if at[0] == side}
             numbers = [len(left) for left in nodes.values()]
             if sum(numbers) > self.living_after(update, len(names), len(numbers)):
                 found.update({at: left for at, left in nodes.items() if len(left) == max(numbers)})
@@ -145,7 +143,8 @@ class Elimination(Strategy):
         return min(living, max(LEAST_ACTIVE, math.ceil(self.cfg.active_share * living)))
 
     def _decided(self) -> bool:
-        return self.model.architecture.mean_living() == 1
+        living = self.model.architecture.living_by_node()
+        return all(len(left) == 1 for left in living.values())
 
     def _subset(self, seed: str) -> Active:
         # A str seeds by its hash, SHA-512, the same in every version of Python.
