@@ -168,12 +168,15 @@ class Architecture(nn.Module):
     def eliminate(self, side: str, layer: int, split: int, candidate: int) -> None:
         """Remove a candidate from a node for good; all numbers from 0.
 
+        Its alpha stays what it is: without momentum, Adam does not move it any more.
+
         Raises:
             ValueError: it is the last one of its node
         """
         if self.living(side)[layer][split] == (candidate,):
             raise ValueError(f"{side}: the last candidate of a node cannot be eliminated")
         getattr(self, f"{side}_living")[layer, split, candidate] = False
+        getattr(self, f"{side}_exp_avg")[layer, split, candidate] = 0.0
         self._living[side] = without(self.living(side), layer, split, candidate)
 
     def keep_choice(

@@ -279,6 +279,18 @@ def test_idle_candidates_keep_their_weights_and_their_moments(data, eliminated, 
                     assert {int(name.split(".")[0]) for name in of_node} <= set(drawn)
 
 
+def test_eliminated_candidates_keep_their_alpha(eliminated):
+    saved = [load(checkpoint(eliminated, update))["model"] for update in range(1, 7)]
+    lost = 0
+    for before, after in zip(saved, saved[1:]):
+        for side in CANDIDATES:
+            gone = ~before[f"architecture.{side}_living"]
+            alpha = f"architecture.{side}"
+            assert same(before[alpha][gone], after[alpha][gone])
+            lost += int(gone.sum())
+    assert lost > 0
+
+
 @pytest.mark.parametrize("update", [2, 4, 5, 6])
 def test_a_search_that_is_killed_resumes_bit_by_bit(data, eliminated, tmp_path, update):
     shutil.copy(checkpoint(eliminated, update), tmp_path / "checkpoint_last.pt")
