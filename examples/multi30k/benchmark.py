@@ -9,6 +9,7 @@ training).
 import argparse
 import csv
 import fcntl
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +45,7 @@ def append_row(path: Path, row: Dict[str, object], regime: str) -> None:
     """Add a row, and before the first one the head; several processes may do so at once."""
     with open(path, "a+", encoding="utf-8", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0, os.SEEK_END)  # another process may have written meanwhile
         writer = csv.DictWriter(file, RANDOM_COLUMNS, lineterminator="\n")
         if file.tell() == 0:
             file.write(f"# {regime}\n# {versions()}\n")

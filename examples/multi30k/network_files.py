@@ -32,6 +32,10 @@ def read_networks(path: Path) -> List[Dict[str, Any]]:
     ]
 
 
+class OtherFileError(ValueError):
+    """A file of networks that a table does not take."""
+
+
 def accept_files(parser: argparse.ArgumentParser) -> None:
     """Give a script the flag --add."""
 
@@ -45,10 +49,30 @@ def accept_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def with_added(networks: List[Dict[str, Any]], files: Iterable[Path]) -> List[Dict[str, Any]]:
-    """`networks`, and those of the files that are not among them, by kind, rate and seed."""
+def with_added(
+    networks: List[Dict[str, Any]], files: Iterable[Path], pairs: bool = False
+) -> List[Dict[str, Any]]:
+    """`networks`, and those of the files that are not among them, by kind, rate and seed.
+
+    Args:
+        networks: those of a work folder
+        files: as in --add
+        pairs: whether networks are of several pairs of languages, and the files say of which
+
+    Raises:
+        OtherFileError: a file says it, and should not, or the other way round
+    """
+    added = []
+    for path in files:
+        rows = read_networks(path)
+        if any(("pair" in row) != pairs for row in rows):
+            what, reader = ("no", "table.py") if pairs else ("a", "pairs.py")
+            raise OtherFileError(
+                f"--add {path}: its rows name {what} pair of languages; {reader} reads such files"
+            )
+        added += rows
     known: Dict[Tuple[Any, ...], Dict[str, Any]] = {}
-    for each in networks + [network for path in files for network in read_networks(path)]:
+    for each in networks + added:
         known.setdefault(tuple(each.get(name) for name in IDENTITY), each)
     return sorted(known.values(), key=lambda each: (each["kind"], each["rate"], each["seed"]))
 

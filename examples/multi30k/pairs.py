@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List
 
-from network_files import COLUMNS, accept_files, with_added, write_networks
+from network_files import COLUMNS, OtherFileError, accept_files, with_added, write_networks
 from table import best_of, mean, measured, networks_in, signatures_of
 
 REFERENCE = "transformer"
@@ -84,7 +84,11 @@ def main() -> None:
     accept_files(parser)
     args = parser.parse_args()
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for each in with_added(scored(args.work), args.add):
+    try:
+        networks = with_added(scored(args.work), args.add, pairs=True)
+    except OtherFileError as error:
+        parser.error(str(error))
+    for each in networks:
         pairs[each["pair"]][each["kind"]].append(each)
     best = {}
     for kind, members in pairs[args.tuned].items():

@@ -118,7 +118,7 @@ def path_losses(checkpoint: Path, genotypes: Sequence[str]) -> List[float]:
     (supernet,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)])
     task.load_dataset("valid")
     criterion = task.build_criterion(cfg.criterion)
-    iterator = task.get_batch_iterator(task.dataset("valid"), cfg.dataset.max_tokens)
+    iterator = task.get_batch_iterator(task.dataset("valid"), max_tokens=cfg.dataset.max_tokens)
     batches = list(iterator.next_epoch_itr(shuffle=False))
     losses = []
     for genotype in genotypes:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-from network_files import COLUMNS, accept_files, with_added, write_networks
+from network_files import COLUMNS, OtherFileError, accept_files, with_added, write_networks
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
@@ -93,12 +93,18 @@ def of_first_seed(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [each for each in networks if each["seed"] == first]
 
 
-def best_rate(networks: List[Dict[str, Any]]) -> float:
-    """The learning rate at which networks of one kind have the least mean validation loss."""
+def losses_by_rate(networks: List[Dict[str, Any]]) -> Dict[float, float]:
+    """At each learning rate the mean validation loss of networks of one kind, first seed."""
     tried: Dict[float, List[Dict[str, Any]]] = defaultdict(list)
     for each in of_first_seed(networks):
         tried[each["rate"]].append(each)
-    return min(tried, key=lambda rate: mean(tried[rate], "loss"))
+    return {rate: mean(members, "loss") for rate, members in tried.items()}
+
+
+def best_rate(networks: List[Dict[str, Any]]) -> float:
+    """The learning rate at which networks of one kind have the least mean validation loss."""
+    losses = losses_by_rate(networks)
+    return min(losses, key=losses.__getitem__)
 
 
 def best_of(rates: List[str], networks: List[Dict[str, Any]]) -> str:
@@ -166,7 +172,7 @@ def rates_table(kinds: Dict[str, List[Dict[str, Any]]]) -> List[str]:
     lines = [f"| learning rate | {' | '.join(f'{rate:g}' for rate in rates)} |"]
     lines.append("| --- " * (1 + len(rates)) + "|")
     for kind, members in kinds.items():
-        losses = {each["rate"]: f"{each['loss']:.3f}" for each in of_first_seed(members)}
+        losses = {rate: f"{loss:.3f}" for rate, loss in losses_by_rate(members).items()}
         lines.append(f"| {kind} | {' | '.join(losses.get(rate, '-') for rate in rates)} |")
     return lines
 
@@ -199,7 +205,11 @@ def main() -> None:
     accept_files(parser)
     args = parser.parse_args()
     kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
-    for each in with_added(networks_in(args.work), args.add):
+    try:
+        networks = with_added(networks_in(args.work), args.add)
+    except OtherFileError as error:
+        parser.error(str(error))
+    for each in networks:
         kinds[each["kind"]].append(each)
     if args.best_rate:
         kind, *rates = args.best_rate

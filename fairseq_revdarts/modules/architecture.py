@@ -124,11 +124,18 @@ class Architecture(nn.Module):
         for name, value in zip(SCALER_STATE, self.loss_scaler.tolist()):
             setattr(scaler, name, value)
 
-    def reset_updates(self) -> None:
-        """Begin a new search from the present alpha: a new Adam, and all its candidates live."""
+    @torch.no_grad()
+    def reset_updates(self, keeps_alpha: bool = True) -> None:
+        """Begin a new search: a new Adam, and all candidates live.
+
+        Args:
+            keeps_alpha: whether it begins from the present alpha; otherwise from a uniform one
+        """
         self.stable_updates.zero_()
         self._living.clear()
         for side in CANDIDATES:
+            if not keeps_alpha:
+                getattr(self, side).zero_()
             getattr(self, f"{side}_living").copy_(self._searched(side))
             getattr(self, f"{side}_last_choice").zero_()
             for state in self.adam_state(side).values():

@@ -40,6 +40,7 @@ class SavedSearch:
             that still choose
         candidates: by side, the operations that are searched
         strategy: --search-strategy, empty if the checkpoint does not say
+        updates: of theta, 0 if the checkpoint does not say
     """
 
     pooling: str
@@ -47,6 +48,7 @@ class SavedSearch:
     last_choices: Dict[str, Table]
     candidates: Dict[str, Tuple[str, ...]]
     strategy: str
+    updates: int
 
     def shapes(self) -> List[Tuple[int, ...]]:
         """(s, searched splits, candidates) of each side."""
@@ -91,7 +93,9 @@ def search_of(checkpoint: Any, path: str) -> SavedSearch:
             none = torch.zeros_like(alpha)
             last_choices[side] = weights.get(f"architecture.{side}_last_choice", none).tolist()
         strategy = str((checkpoint["cfg"].get("task") or {}).get("search_strategy", ""))
-        search = SavedSearch(pooling, tables, last_choices, candidates, strategy)
+        history = checkpoint.get("optimizer_history") or [{}]
+        updates = int(history[-1].get("num_updates", 0))
+        search = SavedSearch(pooling, tables, last_choices, candidates, strategy, updates)
         derive_genotype(tables, pooling)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path}: its search cannot be read: {error}") from error

@@ -241,6 +241,11 @@ def check_training(cfg: BilevelSearchConfig) -> None:
         if value != usual:
             shown = flag_name(flag) if value is True else f"{flag_name(flag)} {value}"
             raise ValueError(f"{shown}: not with bilevel_search; {reason}")
+    if 0 < cfg.max_update <= cfg.alpha_start:
+        raise ValueError(
+            f"--alpha-start {cfg.alpha_start}: below --max-update, {cfg.max_update}, is needed: "
+            "otherwise alpha never moves"
+        )
     if str(cfg.search_strategy) in ("elimination", "evolution") and cfg.max_update < 1:
         raise ValueError(
             f"--max-update {cfg.max_update}: --search-strategy {cfg.search_strategy} needs to know "

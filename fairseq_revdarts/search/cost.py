@@ -174,9 +174,9 @@ class Budget:
         return self.weight * torch.relu(cost / self.limit - 1)
 
     def add_penalty(
-        self, architecture: Architecture, gradients: List[Tensor], sample_size: float
+        self, architecture: Architecture, gradients: List[Tensor], tokens: float
     ) -> List[Tensor]:
-        """alpha's gradients, summed over `sample_size` tokens of all processes, with the penalty's.
+        """alpha's gradients, summed over `tokens` of all processes, with the penalty's.
 
         The penalty's gradient is computed in double precision, and is in each token's share.
         """
@@ -184,7 +184,7 @@ class Budget:
         living = {side: architecture.living(side) for side in CANDIDATES}
         penalty = self.penalty(dict(zip(CANDIDATES, alphas)), living)
         return [
-            gradient + max(sample_size, 1) * of_penalty.to(gradient)
+            gradient + max(tokens, 1) * of_penalty.to(gradient)
             for gradient, of_penalty in zip(gradients, torch.autograd.grad(penalty, alphas))
         ]
 

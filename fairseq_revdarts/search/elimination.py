@@ -121,7 +121,15 @@ class Elimination(Strategy):
         return round(nodes * candidates ** (1 - min(1.0, max(0.0, done))))
 
     def before_checkpoint(self, measure: Measure) -> None:
-        """alpha is the choice so far."""
+        """alpha is the choice so far; says how far it is decided."""
+        living = self.model.architecture.living_by_node().values()
+        if is_master() and not self._decided():
+            _, end = parse_elimination_share(self.cfg.elimination_share)
+            logger.info(
+                f"{sum(len(left) > 1 for left in living)} of {len(living)} nodes have several "
+                f"candidates left; all are decided by update "
+                f"{math.ceil(end * self.cfg.max_update)}"
+            )
 
     def alpha_defaults(self) -> Tuple[float, float]:
         """A learning rate that depends on the length of the search, and no weight decay."""

@@ -26,7 +26,7 @@ class LevelLoss(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Nats per token."""
+        """Nats per token, or per sentence with --sentence-avg."""
         return self.loss / max(self.sample_size, 1)
 
     @property

@@ -5,10 +5,11 @@
      "probabilities": {"encoder.1.1": {"conv_3": ..., ...}, ...}}
 
 Losses are in bits per token, label smoothing included, as in fairseq's log; the entropy is in nats.
-alpha_loss is null if alpha did not move: in the warm-up, and after an overflow of its gradient in
-fp16. parameter_free is the share of the nodes whose most probable operation has no weights.
-stable_updates is the number of alpha's updates since the most probable operation of any node
-changed. living is the mean number of living candidates per node; the probability of eliminated
+With --sentence-avg they are per sentence. alpha_loss is null if alpha did not move: in the warm-up,
+once every node has one candidate left, after an overflow of its gradient in fp16, and always in
+sampling and evolution. parameter_free is the share of the nodes whose most probable operation has
+no weights. stable_updates is the number of alpha's updates since the most probable operation of any
+node changed. living is the mean number of living candidates per node; the probability of eliminated
 candidates is 0, and "eliminated" lists them by node, if there are any. drift is the last one
 measured, null before the first. No number is NaN or infinite: such a loss is null.
 

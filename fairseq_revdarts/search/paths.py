@@ -98,6 +98,8 @@ def probability_of_less(one: Tensor, other: Tensor) -> float:
     Returns:
         0.5 if nothing can be said, as after one batch; never quite 0 or 1
     """
+    if bool(one.isinf().any()) != bool(other.isinf().any()):
+        return 0.01 if one.isinf().any() else 0.99
     differences = other - one
     deviations = differences.sum() / (differences.std() * math.sqrt(len(differences)))
     return float(torch.special.ndtr(deviations).nan_to_num(0.5).clamp(0.01, 0.99))

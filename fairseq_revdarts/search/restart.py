@@ -115,7 +115,7 @@ def check_restored(
     if not restart.resets_optimizer and "last_optimizer_state" not in checkpoint:
         raise ValueError(
             f"{path}: it was written with --no-save-optimizer-state, so the search cannot go on "
-            "from it; pass --reset-optimizer to begin a new one with its weights and its alpha"
+            "from it; pass --reset-optimizer to begin a new one with its weights"
         )
     for side, names in architecture.candidates.items():
         if search.candidates[side] != names:
@@ -137,12 +137,40 @@ def check_restored(
     return search
 
 
+def has_ended(cfg: BilevelSearchConfig, saved: Optional[SavedSearch]) -> bool:
+    """Whether the search that is restored has had all of its updates."""
+    ended = saved is not None and 0 < cfg.max_update <= saved.updates
+    if ended:
+        logger.info(
+            f"the search has had {saved.updates} updates, --max-update is {cfg.max_update}: it is "
+            "at its end"
+        )
+    return ended
+
+
+def is_decided(cfg: BilevelSearchConfig, saved: Optional[SavedSearch]) -> bool:
+    """Whether the alpha that is restored would decide a new search before it begins."""
+    if saved is None:
+        return False
+    lost = any(
+        len(node) < len(saved.candidates[side])
+        for side, cell in saved.living().items()
+        for layer in cell
+        for node in layer
+    )
+    other = saved.strategy not in ("", str(cfg.search_strategy))
+    if lost or other:
+        again = ", and the eliminated candidates live again" if lost else ""
+        logger.warning(f"a new search begins: alpha is uniform{again}")
+    return lost or other
+
+
 def _check_schedule(ours: Any, theirs: Any, path: str) -> None:
     """Refuse another strategy; warn if the same one now has another schedule."""
     for flag, saved in _differences(ours, theirs, STRATEGY):
         raise ValueError(
             f"{flag}: the search in {path} has {saved}, and another strategy cannot go on with its "
-            "alpha; keep it, or pass --reset-optimizer, which starts a new schedule"
+            "alpha; keep it, or pass --reset-optimizer, which starts a new search with its weights"
         )
     schedule = SCHEDULE.get(str(ours["task"]["search_strategy"]), {})
     for flag, saved in _differences(ours, theirs, schedule):

@@ -15,7 +15,7 @@ from torch import nn
 from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search.bilevel import alpha_gradients, alpha_optimizer, find_non_finite, step_alpha
-from ..search.checkpoint import saves_after
+from ..search.checkpoint import SavedSearch, saves_after
 from ..search.config import BilevelSearchConfig, check_search_flags, check_training, parse_betas
 from ..search.cost import Budget
 from ..search.gradient_buffer import GradientBuffer
@@ -24,7 +24,7 @@ from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
 from ..search.paths import measure_paths
 from ..search.processes import check_idle_candidates, check_processes, is_master, sum_over_processes
-from ..search.restart import Restart, check_restored
+from ..search.restart import Restart, check_restored, has_ended, is_decided
 from ..search.strategies import BY_NAME
 from ..search.strategy import Measure, Strategy
 from ..utils.interruption import prepare_for_interruption
@@ -54,6 +54,8 @@ class BilevelSearchTask(DividedTranslationTask):
         self._strategy: Optional[Strategy] = None
         self._budget: Optional[Budget] = None
         self._restart: Optional[Restart] = None
+        #: The search in the checkpoint that fairseq restores.
+        self._saved: Optional[SavedSearch] = None
         self._monitor: Optional[SearchMonitor] = None
         self._scaler: Any = None
         self._update_freq = 1
@@ -91,11 +93,11 @@ class BilevelSearchTask(DividedTranslationTask):
             check_processes(self.cfg)
             check_idle_candidates(self.cfg, model)
             self._restart = Restart.of(self.cfg)
-            before = check_restored(self.cfg, self._restart, model.architecture)
+            self._saved = check_restored(self.cfg, self._restart, model.architecture)
             self._budget = Budget.of(self.cfg, cfg, model)
             if self._budget is not None:
-                goes_on = before is not None and not self._restart.resets_optimizer
-                living = before.living() if goes_on else model.architecture.searched()
+                goes_on = self._saved is not None and not self._restart.resets_optimizer
+                living = self._saved.living() if goes_on else model.architecture.searched()
                 self._budget.check_possible(living)
             prepare_for_interruption()
             model.warns_of_no_search = False
@@ -117,8 +119,9 @@ class BilevelSearchTask(DividedTranslationTask):
         """As in translation, the training pairs divided; a search at its end stays there."""
         super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
         trains = self.divides and split == self.cfg.train_subset
-        if trains and not self._restart.resets_optimizer and self._is_stable():
-            self._limits.max_epoch = -1
+        goes_on = trains and not self._restart.resets_optimizer
+        if goes_on and (self._is_stable() or has_ended(self.cfg, self._saved)):
+            self._limits.max_epoch = -1  # fairseq would train one more update
 
     # ------------------------------------------------------------------------------- search
 
@@ -213,9 +216,8 @@ class BilevelSearchTask(DividedTranslationTask):
         cfg, architecture = self.cfg, self._model.architecture
         self._scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
         if update_num == 0:
-            if architecture.eliminated() and is_master():
-                logger.warning("a new search begins: the eliminated candidates live again")
-            architecture.reset_updates()  # with theta's: --reset-optimizer, --finetune-from-model
+            # As theta's optimizer: --reset-optimizer, --finetune-from-model.
+            architecture.reset_updates(keeps_alpha=not is_decided(self.cfg, self._saved))
         elif self._scaler is not None:
             architecture.restore_scaler(self._scaler)
         lr, decay = self._strategy.alpha_defaults()
@@ -248,7 +250,7 @@ class BilevelSearchTask(DividedTranslationTask):
             gradients, theta_loss, alpha_loss, device=self._device
         )
         if self._budget is not None:
-            gradients = self._budget.add_penalty(architecture, gradients, alpha_loss.sample_size)
+            gradients = self._budget.add_penalty(architecture, gradients, alpha_loss.tokens)
         before = architecture.winners()
         try:
             step_alpha(self._adam, architecture.alphas(), gradients, alpha_loss, finite)

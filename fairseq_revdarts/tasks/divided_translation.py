@@ -1,16 +1,14 @@
 """Translation data whose training pairs are divided between theta and alpha."""
 
 import copy
+import inspect
 import logging
 from typing import Any, Dict, List, Optional
 
-import torch
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.tasks.translation import TranslationTask
 
-from ..data.alpha_batches import AlphaBatches
 from ..data.divided import Share, divide
-from ..modules.architecture import FIRST_POSITION
 from ..search.config import BilevelSearchConfig
 
 logger = logging.getLogger(__name__)
@@ -54,21 +52,23 @@ class DividedTranslationTask(TranslationTask):
                 f"and {self._alpha_share.members.sum()} update alpha"
             )
 
-    def get_batch_iterator(
-        self, dataset: Any, epoch: int = 1, required_batch_size_multiple: int = 1, **kwargs: Any
-    ) -> EpochBatchIterator:
+    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> EpochBatchIterator:
         """As in translation; keeps theta's arguments for alpha's iterator."""
+        signature = inspect.signature(TranslationTask.get_batch_iterator)
+        _, _, *given = signature.bind(self, dataset, *args, **kwargs).arguments.items()
+        arguments = dict(given)
         if not isinstance(dataset, Share):
             # Larger multiples lose sentences in some versions of fairseq.
-            return super().get_batch_iterator(dataset, epoch=epoch, **kwargs)
-        kwargs["required_batch_size_multiple"] = required_batch_size_multiple
-        self._iterator_arguments = kwargs
+            return super().get_batch_iterator(
+                dataset, **{**arguments, "required_batch_size_multiple": 1}
+            )
+        self._iterator_arguments = arguments
         if dataset in self.dataset_to_epoch_iter:
-            return super().get_batch_iterator(dataset, epoch=epoch, **kwargs)
+            return super().get_batch_iterator(dataset, **arguments)
         # Batches must not depend on the epoch that they are first built in, or a resumed search
         # would see other ones.
-        iterator = super().get_batch_iterator(dataset, epoch=1, **kwargs)
-        iterator.epoch = epoch
+        iterator = super().get_batch_iterator(dataset, **{**arguments, "epoch": 1})
+        iterator.epoch = arguments.get("epoch", 1)
         self.theta_batches = iterator
         self.alpha_iterator()  # its errors come before any update; fairseq keeps it
         return iterator
@@ -78,21 +78,30 @@ class DividedTranslationTask(TranslationTask):
         arguments = {
             **self._iterator_arguments,
             "seed": self.cfg.seed + ALPHA_SEED,
+            "epoch": 1,
             # A buffer is a thread, which outlives the search.
             "data_buffer_size": 0,
         }
-        iterator = super().get_batch_iterator(self._alpha_share, epoch=1, **arguments)
+        iterator = super().get_batch_iterator(self._alpha_share, **arguments)
         if not iterator.frozen_batches:
             raise ValueError(
                 f"all {self._alpha_share.members.sum()} training pairs of alpha are too long: "
                 "raise --max-tokens, --max-source-positions or --max-target-positions"
             )
+        if arguments.get("skip_remainder_batch") and len(iterator) < 2:
+            raise ValueError(
+                "--skip-remainder-batch: alpha's pairs make a single batch per process, which "
+                "fairseq would drop; leave the flag out, or raise --alpha-split"
+            )
         return iterator
 
     def first_alpha_batches(self, count: int) -> List[Dict[str, Any]]:
-        """The first `count` batches of alpha's share, the same in every process."""
+        """The first `count` batches of alpha's share, the same in every process.
+
+        There are fewer if the share has no more: none comes twice.
+        """
         whole = copy.copy(self.alpha_iterator())
         whole.num_shards, whole.shard_id = 1, 0
-        # What alpha has begun stays alpha's: fairseq would use its loader and its epoch again.
-        whole.dataloader = whole._cur_epoch_itr = None
-        return AlphaBatches(lambda: whole, torch.tensor(FIRST_POSITION)).take(count)
+        batches = whole.ordered_batches(1, fix_batches_to_gpus=False, shuffle=True)[:count]
+        share = self._alpha_share
+        return [share.collater([share[index] for index in batch]) for batch in batches]

@@ -86,6 +86,14 @@ def test_alpha_start(data, tmp_path):
     assert read_log(tmp_path / "search.jsonl")[0]["alpha_loss"] is None
 
 
+def test_flags_with_which_alpha_would_never_move_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match=r"--alpha-start 3: below --max-update, 3, is needed"):
+        train_in_process(data, tmp_path, *SEARCH, "--alpha-start=3", updates=3)
+    flags = ("--skip-remainder-batch", "--batch-size=999", "--max-tokens=99999")
+    with pytest.raises(ValueError, match=r"--skip-remainder-batch: alpha's pairs make a single"):
+        train_in_process(data, tmp_path, *SEARCH, *flags, updates=3)
+
+
 def test_update_freq_takes_as_many_batches_of_alphas_share(data, tmp_path):
     """Resumed in the middle of an epoch of either share, with delayed updates."""
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"

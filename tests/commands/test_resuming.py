@@ -135,6 +135,13 @@ def test_flags_that_may_change_within_an_epoch(data, five, tmp_path, flag):
     assert state(folder)["updates"]["num_updates"] == 6
 
 
+def test_a_search_that_has_ended_stays_as_it_is(data, five, tmp_path):
+    """fairseq would train one more update."""
+    folder = shutil.copytree(five, tmp_path / "copy")
+    train_in_process(data, folder, *SMALL, updates=5)
+    assert same(state(folder), state(five))
+
+
 @pytest.mark.parametrize("flag", ["--optimizer=sgd", "--criterion=label_smoothed_cross_entropy"])
 def test_another_optimizer_or_criterion_needs_a_new_begin(data, five, tmp_path, flag):
     """fairseq itself refuses it."""
@@ -175,12 +182,14 @@ def test_another_strategy_needs_a_new_begin(data, scheduled, tmp_path):
         with pytest.raises(ValueError, match=message):
             train_in_process(data, folder, *flags, f"--search-strategy={other}", updates=10)
     assert same(state(folder), state(saved))
-    flags = [*flags, f"--search-strategy={others[0]}"]
+    flags = [*flags, f"--search-strategy={'elimination' if strategy == 'darts' else 'darts'}"]
     train_in_process(data, folder, *flags, "--reset-optimizer", updates=10)
     other = f"--finetune-from-model={saved / 'checkpoint_last.pt'}"
     train_in_process(data, tmp_path / "tuned", *flags, other, updates=10)
     for changed in (folder, tmp_path / "tuned"):
         assert state(changed)["updates"]["num_updates"] == 1
+        (first,) = read_log(changed / "search.jsonl")
+        assert first["alpha_entropy"] > 2.5  # what the other strategy had decided is forgotten
 
 
 @pytest.mark.parametrize("flag", SCHEDULES)

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -76,6 +77,21 @@ def test_files_alone_make_a_table(tmp_path, script, arguments, names):
     assert all(f"| {kind} | " in output for kind in kinds)
     written = network_files.read_networks(tmp_path / "networks.csv")
     assert {each["kind"] for each in written} == kinds
+
+
+@pytest.mark.parametrize(
+    "script, arguments, name, reader",
+    [
+        ("table.py", ["--add"], "three_pairs.csv", "pairs.py"),
+        ("pairs.py", ["en-de", "8e-3", "--add"], "networks.csv", "table.py"),
+        ("pairs.py", ["en-de", "8e-3", "--add"], "benchmark.csv", "table.py"),
+    ],
+)
+def test_files_of_the_other_table_are_refused(tmp_path, script, arguments, name, reader):
+    output = run("python", MULTI30K / script, tmp_path, *arguments, MULTI30K / name, fails=True)
+    assert re.search(
+        rf"--add \S*{name}: its rows name .* pair of languages; {reader} reads", output
+    )
 
 
 def test_times_are_shares_of_the_transformer(monkeypatch):

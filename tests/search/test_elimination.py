@@ -173,6 +173,8 @@ def test_how_probable_it_is_that_a_loss_is_the_smaller_one(chance, difference):
     p = probability_of_less(one, other)
     assert probability_of_less(other, one) == pytest.approx(1 - p)
     assert probability_of_less(one[:1], other[:1]) == 0.5
+    assert probability_of_less(one, torch.full_like(one, math.inf)) == 0.99
+    assert probability_of_less(torch.full_like(one, math.inf), one) == 0.01
     differences = (other - one).tolist()
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     if error > 1e-6:
@@ -312,6 +314,13 @@ def test_a_new_schedule_begins_with_all_candidates(data, eliminated, tmp_path, c
         train_in_process(data, tmp_path, *flags, updates=2)
     assert caplog.text.count("the eliminated candidates live again") == 1
     assert [entry["living"] for entry in read_log(tmp_path / "search.jsonl")] == [13.5, 1]
+
+
+def test_a_search_that_ends_early_says_what_is_not_decided(data, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        flags = ("--max-epoch=1", "--elimination-share=(0.5, 0.9)")
+        train_in_process(data, tmp_path, *ELIMINATION, *flags, updates=50)
+    assert "8 of 8 nodes have several candidates left; all are decided by update 45" in caplog.text
 
 
 def test_what_is_said_of_a_search_that_has_not_ended(eliminated, tmp_path):
