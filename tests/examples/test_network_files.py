@@ -65,7 +65,7 @@ def test_rows_of_the_benchmark_are_random_genotypes_at_the_rate_of_its_head():
 @pytest.mark.parametrize(
     "script, arguments, names",
     [
-        ("table.py", ["--add"], ["networks.csv", "benchmark.csv"]),
+        ("table.py", ["--add"], ["networks.csv", "rates.csv", "benchmark.csv"]),
         ("pairs.py", ["en-de", "8e-3", "--add"], ["three_pairs.csv"]),
     ],
 )
