@@ -119,7 +119,7 @@ def test_an_overflow_is_noticed_before_a_group_of_another_size(data, tmp_path, m
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
     poison(monkeypatch, "theta", 4, math.inf)
     flags = ["--train-subset=valid", "--batch-size=2", "--update-freq=4", "--max-epoch=1"]
-    flags += ["--alpha-start=9", "--log-interval=1"]
+    flags += ["--alpha-start=8", "--log-interval=1"]
     train_in_process(data, tmp_path, *SEARCH, *FP16, *flags, updates=9)
     assert caplog.text.count("update 1: theta's gradients are not finite; fairseq skips it") == 1
     assert [entry["update"] for entry in valid_json(tmp_path)] == [1]

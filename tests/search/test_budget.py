@@ -100,7 +100,6 @@ def first_moment(folder):
     [
         ["--update-freq=3"],
         ["--memory-efficient-fp16", "--fp16-init-scale=64", "--backprop=checkpoint"],
-        ["--sentence-avg"],
         ["two processes"],
     ],
     ids=" ".join,
@@ -114,6 +113,15 @@ def test_the_penalty_is_added_once_per_update(data, alone, tmp_path, flags):
     expected, found = first_moment(alone), first_moment(tmp_path)
     assert expected.abs().max() > 1e3
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=float(1e-4 * expected.abs().max()))
+
+
+def test_the_penalty_weighs_as_much_beside_a_loss_per_sentence(data, alone, tmp_path):
+    """It is in nats per token: of two sentences, with --sentence-avg, it is half of all tokens'."""
+    train_in_process(data, tmp_path, *HEAVY, "--sentence-avg", updates=1)
+    ratios = first_moment(tmp_path) / first_moment(alone)
+    tokens = 2 * ratios.median()
+    assert tokens > 4 and abs(tokens - tokens.round()) < 0.01
+    torch.testing.assert_close(ratios, ratios.median().expand_as(ratios), rtol=0.01, atol=0)
 
 
 def test_a_search_of_all_candidates_says_what_it_costs(data, tmp_path, capsys, caplog):
