@@ -22,7 +22,7 @@ architecture="--arch revdarts_transformer_tiny --embed-dim 96 --pooling $pooling
 search_updates=${SEARCH_UPDATES:-600}
 search_flags="--search-strategy elimination --max-tokens 1500 --lr 3e-3 --warmup-updates 100 --clip-norm 1"
 train_updates=${TRAIN_UPDATES:-250}
-train_flags="--max-tokens 2500 --lr 5e-3 --lr-scheduler polynomial_decay --warmup-updates $((train_updates / 4))
+train_flags="--max-tokens 2500 --lr 1e-2 --lr-scheduler polynomial_decay --warmup-updates $((train_updates / 4))
     --total-num-update $train_updates --clip-norm 1 --dropout 0.1"
 baseline_layers=2 baseline_width=hidden-size
 # fairseq's beam search ends as soon as the beam is full of finished translations, good or bad. Here nearly all
