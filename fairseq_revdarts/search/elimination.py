@@ -123,10 +123,11 @@ class Elimination(Strategy):
     def before_checkpoint(self, measure: Measure) -> None:
         """alpha is the choice so far; says how far it is decided."""
         living = self.model.architecture.living_by_node().values()
-        if is_master() and not self._decided():
+        undecided = sum(len(left) > 1 for left in living)
+        if undecided and is_master():
             _, end = parse_elimination_share(self.cfg.elimination_share)
             logger.info(
-                f"{sum(len(left) > 1 for left in living)} of {len(living)} nodes have several "
+                f"{undecided} of {len(living)} nodes have several "
                 f"candidates left; all are decided by update "
                 f"{math.ceil(end * self.cfg.max_update)}"
             )

@@ -148,17 +148,12 @@ def has_ended(cfg: BilevelSearchConfig, saved: Optional[SavedSearch]) -> bool:
     return ended
 
 
-def is_decided(cfg: BilevelSearchConfig, saved: Optional[SavedSearch]) -> bool:
+def is_decided(
+    cfg: BilevelSearchConfig, saved: Optional[SavedSearch], architecture: Architecture
+) -> bool:
     """Whether the alpha that is restored would decide a new search before it begins."""
-    if saved is None:
-        return False
-    lost = any(
-        len(node) < len(saved.candidates[side])
-        for side, cell in saved.living().items()
-        for layer in cell
-        for node in layer
-    )
-    other = saved.strategy not in ("", str(cfg.search_strategy))
+    lost = bool(architecture.eliminated())
+    other = saved is not None and saved.strategy not in ("", str(cfg.search_strategy))
     if lost or other:
         again = ", and the eliminated candidates live again" if lost else ""
         logger.warning(f"a new search begins: alpha is uniform{again}")

@@ -217,7 +217,8 @@ class BilevelSearchTask(DividedTranslationTask):
         self._scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
         if update_num == 0:
             # As theta's optimizer: --reset-optimizer, --finetune-from-model.
-            architecture.reset_updates(keeps_alpha=not is_decided(self.cfg, self._saved))
+            decided = is_decided(self.cfg, self._saved, architecture)
+            architecture.reset_updates(keeps_alpha=not decided)
         elif self._scaler is not None:
             architecture.restore_scaler(self._scaler)
         lr, decay = self._strategy.alpha_defaults()
