@@ -6,6 +6,7 @@
 import argparse
 import csv
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
@@ -32,47 +33,39 @@ def read_networks(path: Path) -> List[Dict[str, Any]]:
     ]
 
 
-class OtherFileError(ValueError):
-    """A file of networks that a table does not take."""
+def accept_files(parser: argparse.ArgumentParser, pairs: bool = False) -> None:
+    """Give a script the flag --add: the networks of each file, for `with_added`.
 
+    Args:
+        parser: of the script
+        pairs: whether its networks are of several pairs of languages, and the files say of which
+    """
 
-def accept_files(parser: argparse.ArgumentParser) -> None:
-    """Give a script the flag --add."""
-
-    def file(text: str) -> Path:
+    def networks(text: str) -> List[Dict[str, Any]]:
         if not Path(text).is_file():
             raise argparse.ArgumentTypeError(f"{text}: no such file")
-        return Path(text)
+        rows = read_networks(Path(text))
+        missing = [name for name in COLUMNS if any(name not in row for row in rows)]
+        if missing:
+            raise argparse.ArgumentTypeError(f"{text}: no column {missing[0]} there")
+        if any(("pair" in row) != pairs for row in rows):
+            what, reader = ("no", "table.py") if pairs else ("a", "pairs.py")
+            raise argparse.ArgumentTypeError(
+                f"{text}: its rows name {what} pair of languages; {reader} reads such files"
+            )
+        return rows
 
     parser.add_argument(
-        "--add", nargs="+", default=[], type=file, metavar="CSV", help="networks of such files"
+        "--add", nargs="+", default=[], type=networks, metavar="CSV", help="networks of such files"
     )
 
 
 def with_added(
-    networks: List[Dict[str, Any]], files: Iterable[Path], pairs: bool = False
+    networks: List[Dict[str, Any]], files: Iterable[List[Dict[str, Any]]]
 ) -> List[Dict[str, Any]]:
-    """`networks`, and those of the files that are not among them, by kind, rate and seed.
-
-    Args:
-        networks: those of a work folder
-        files: as in --add
-        pairs: whether networks are of several pairs of languages, and the files say of which
-
-    Raises:
-        OtherFileError: a file says it, and should not, or the other way round
-    """
-    added = []
-    for path in files:
-        rows = read_networks(path)
-        if any(("pair" in row) != pairs for row in rows):
-            what, reader = ("no", "table.py") if pairs else ("a", "pairs.py")
-            raise OtherFileError(
-                f"--add {path}: its rows name {what} pair of languages; {reader} reads such files"
-            )
-        added += rows
+    """`networks`, and those of --add that are not among them, by kind, rate and seed."""
     known: Dict[Tuple[Any, ...], Dict[str, Any]] = {}
-    for each in networks + added:
+    for each in chain(networks, *files):
         known.setdefault(tuple(each.get(name) for name in IDENTITY), each)
     return sorted(known.values(), key=lambda each: (each["kind"], each["rate"], each["seed"]))
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List
 
-from network_files import COLUMNS, OtherFileError, accept_files, with_added, write_networks
+from network_files import COLUMNS, accept_files, with_added, write_networks
 from table import best_of, mean, measured, networks_in, signatures_of
 
 REFERENCE = "transformer"
@@ -81,14 +81,10 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("tuned", metavar="PAIR", help="for which several learning rates were tried")
     parser.add_argument("rates", metavar="RATE", nargs="+")
-    accept_files(parser)
+    accept_files(parser, pairs=True)
     args = parser.parse_args()
     pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    try:
-        networks = with_added(scored(args.work), args.add, pairs=True)
-    except OtherFileError as error:
-        parser.error(str(error))
-    for each in networks:
+    for each in with_added(scored(args.work), args.add):
         pairs[each["pair"]][each["kind"]].append(each)
     best = {}
     for kind, members in pairs[args.tuned].items():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-from network_files import COLUMNS, OtherFileError, accept_files, with_added, write_networks
+from network_files import COLUMNS, accept_files, with_added, write_networks
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
@@ -205,11 +205,7 @@ def main() -> None:
     accept_files(parser)
     args = parser.parse_args()
     kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
-    try:
-        networks = with_added(networks_in(args.work), args.add)
-    except OtherFileError as error:
-        parser.error(str(error))
-    for each in networks:
+    for each in with_added(networks_in(args.work), args.add):
         kinds[each["kind"]].append(each)
     if args.best_rate:
         kind, *rates = args.best_rate

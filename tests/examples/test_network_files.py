@@ -48,7 +48,7 @@ def test_each_training_counts_once_and_those_measured_here_first(here, elsewhere
     with TemporaryDirectory() as folder:
         path = network_files.Path(folder) / "elsewhere.csv"
         network_files.write_networks(path, elsewhere, network_files.COLUMNS)
-        joined = network_files.with_added(here, [path])
+        joined = network_files.with_added(here, [network_files.read_networks(path)])
     expected = {identity(each): each for each in (here + elsewhere)[::-1]}
     assert len(joined) == len(expected)
     assert {identity(each): each for each in joined} == expected
@@ -90,8 +90,15 @@ def test_files_alone_make_a_table(tmp_path, script, arguments, names):
 def test_files_of_the_other_table_are_refused(tmp_path, script, arguments, name, reader):
     output = run("python", MULTI30K / script, tmp_path, *arguments, MULTI30K / name, fails=True)
     assert re.search(
-        rf"--add \S*{name}: its rows name .* pair of languages; {reader} reads", output
+        rf"--add: \S*{name}: its rows name .* pair of languages; {reader} reads", output
     )
+
+
+def test_files_of_something_else_are_refused(tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text("kind,rate,genotype,seed,parameters\nfound,0.008,,1,1000\n")
+    output = run("python", MULTI30K / "table.py", tmp_path, "--add", other, fails=True)
+    assert f"--add: {other}: no column loss there" in output
 
 
 def test_times_are_shares_of_the_transformer(monkeypatch):
