@@ -11,6 +11,8 @@ from .strategy import ALL_LIVING, Active, Measure, Strategy
 class Darts(Strategy):
     """All candidates, always; alpha begins to move after --alpha-start updates."""
 
+    leaves_idle = False
+
     def for_theta(self, update: int) -> Active:
         """All candidates."""
         return ALL_LIVING

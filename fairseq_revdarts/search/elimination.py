@@ -18,13 +18,14 @@ network without it is within the limit.
 import logging
 import math
 import random
-from typing import Dict, Optional, Tuple
+from typing import ClassVar, Dict, Optional, Tuple
 
 from ..derivation import rows_by_node, softmax
 from ..genotype import operations_by_node
 from ..modules.mixture import Living, Node, without
 from ..search_space import CANDIDATES
-from .config import parse_elimination_share
+from ..utils.flags import Flags
+from .config import BilevelSearchConfig, parse_elimination_share
 from .paths import probability_of_less, with_operation
 from .processes import is_master
 from .strategy import ALL_LIVING, Active, Measure, Strategy
@@ -42,6 +43,23 @@ ALPHA_TRAVEL = 120.0
 
 class Elimination(Strategy):
     """Random subsets, of ever fewer living candidates (--active-share, --elimination-share)."""
+
+    schedule: ClassVar[Flags] = {
+        "optimization": ("max_update",),
+        "task": ("warmup_share", "elimination_share"),
+    }
+
+    @classmethod
+    def check_flags(cls, cfg: BilevelSearchConfig) -> None:
+        """Raise a ValueError for shares that do not fit."""
+        begin, _ = parse_elimination_share(cfg.elimination_share)
+        if not 0 <= cfg.warmup_share <= begin:
+            raise ValueError(
+                f"--warmup-share {cfg.warmup_share}: from 0 to the beginning of "
+                f"--elimination-share, {begin}, is needed: nothing is eliminated before alpha moves"
+            )
+        if not 0 < cfg.active_share <= 1:
+            raise ValueError(f"--active-share {cfg.active_share}: above 0 and at most 1 is needed")
 
     def for_theta(self, update: int) -> Active:
         """A random part of the living candidates of each node."""

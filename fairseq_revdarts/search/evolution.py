@@ -11,10 +11,11 @@ Guo et al. (2020), "Single Path One-Shot Neural Architecture Search with Uniform
 
 import logging
 import random
-from typing import Dict, Mapping, Sequence
+from typing import ClassVar, Dict, Mapping, Sequence
 
 from ..genotype import Genotype
 from ..search_space import searched_splits
+from ..utils.flags import Flags
 from .paths import by_path, mark_best, with_operation
 from .processes import is_master
 from .sampling import PATHS, Sampling
@@ -31,6 +32,7 @@ BATCHES = 6
 class Evolution(Sampling):
     """One random path in each update of theta; in the end, the best path is bred."""
 
+    schedule: ClassVar[Flags] = {"optimization": ("max_update",)}
     _update = 0
 
     def after_update(self, update: int, measure: Measure) -> None:

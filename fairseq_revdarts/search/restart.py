@@ -4,19 +4,18 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from fairseq import checkpoint_utils
 
 from ..modules.architecture import Architecture
-from ..utils.flags import flag_name
+from ..utils.flags import Flags, flag_name
 from .checkpoint import SavedSearch, load_checkpoint, search_of
 from .config import BilevelSearchConfig
+from .strategies import BY_NAME
 
 logger = logging.getLogger(__name__)
 
-#: Names of flags, by their place in fairseq's configuration.
-Flags = Dict[str, Sequence[str]]
 #: Flags by which the pairs are divided.
 DIVISION: Flags = {
     "task": (
@@ -35,14 +34,6 @@ NODES: Flags = {"model": ("node_input", "operation_norm", "attention_heads")}
 OLDER: Dict[str, str] = {"operation_norm": "post"}
 #: What alpha means, and which candidates live.
 STRATEGY: Flags = {"task": ("search_strategy",)}
-#: Flags from which the schedule of a strategy follows.
-SCHEDULE: Dict[str, Flags] = {
-    "elimination": {
-        "optimization": ("max_update",),
-        "task": ("warmup_share", "elimination_share"),
-    },
-    "evolution": {"optimization": ("max_update",)},
-}
 
 
 @dataclass(frozen=True)
@@ -167,7 +158,7 @@ def _check_schedule(ours: Any, theirs: Any, path: str) -> None:
             f"{flag}: the search in {path} has {saved}, and another strategy cannot go on with its "
             "alpha; keep it, or pass --reset-optimizer, which starts a new search with its weights"
         )
-    schedule = SCHEDULE.get(str(ours["task"]["search_strategy"]), {})
+    schedule = BY_NAME[str(ours["task"]["search_strategy"])].schedule
     for flag, saved in _differences(ours, theirs, schedule):
         logger.warning(
             f"{flag}: the search in {path} has {saved}; its schedule follows from it, and goes on "

@@ -24,6 +24,8 @@ PATH_BATCHES = 4
 class Sampling(Strategy):
     """One random path in each update of theta; alpha rests, and marks the best path in the end."""
 
+    trains_alpha = False
+
     def for_theta(self, update: int) -> Active:
         """A random path."""
         return self._path(update - 1)

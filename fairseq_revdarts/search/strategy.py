@@ -5,13 +5,14 @@ Darts (darts.py), uniform sampling (sampling.py), elimination (elimination.py) a
 """
 
 from abc import ABC, abstractmethod
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, ClassVar, Dict, Optional, Sequence, Tuple
 
 from torch import Tensor
 
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.mixture import Living
+from ..utils.flags import Flags
 from .config import BilevelSearchConfig
 from .cost import Budget
 
@@ -36,6 +37,13 @@ class Strategy(ABC):
         budget: that the network found has to keep; or None
     """
 
+    #: Flags from which the schedule follows; with other values, a resumed search goes on otherwise.
+    schedule: ClassVar[Flags] = {}
+    #: Whether alpha is trained, so that a budget can steer it.
+    trains_alpha: ClassVar[bool] = True
+    #: Whether updates leave living candidates without a gradient.
+    leaves_idle: ClassVar[bool] = True
+
     def __init__(
         self,
         model: RevDartsTransformerModel,
@@ -43,6 +51,10 @@ class Strategy(ABC):
         budget: Optional[Budget] = None,
     ):
         self.model, self.cfg, self.budget = model, cfg, budget
+
+    @classmethod  # noqa: B027  most strategies have no such flag
+    def check_flags(cls, cfg: BilevelSearchConfig) -> None:
+        """Raise a ValueError for a flag of this strategy that does not fit."""
 
     @abstractmethod
     def for_theta(self, update: int) -> Active:

@@ -16,14 +16,20 @@ from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..search.bilevel import alpha_gradients, alpha_optimizer, find_non_finite, step_alpha
 from ..search.checkpoint import SavedSearch, saves_after
-from ..search.config import BilevelSearchConfig, check_search_flags, check_training, parse_betas
+from ..search.checks import (
+    check_idle_candidates,
+    check_processes,
+    check_search_flags,
+    check_training,
+)
+from ..search.config import BilevelSearchConfig, parse_betas
 from ..search.cost import Budget
 from ..search.gradient_buffer import GradientBuffer
 from ..search.level_loss import LevelLoss, exact
 from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
 from ..search.paths import measure_paths
-from ..search.processes import check_idle_candidates, check_processes, is_master, sum_over_processes
+from ..search.processes import is_master, sum_over_processes
 from ..search.restart import Restart, check_restored, has_ended, is_decided
 from ..search.strategies import BY_NAME
 from ..search.strategy import Measure, Strategy

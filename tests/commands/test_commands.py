@@ -28,7 +28,7 @@ from fairseq_revdarts.models.revdarts_transformer.config import (
     RevDartsTransformerConfig,
     chosen_genotype,
 )
-from fairseq_revdarts.search.processes import check_processes
+from fairseq_revdarts.search.checks import check_processes
 from fairseq_revdarts.search_space import CANDIDATES
 
 

@@ -6,12 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fairseq_revdarts.search.config import (
-    NOT_WITH_A_SEARCH,
-    BilevelSearchConfig,
-    check_search_flags,
-    parse_betas,
-)
+from fairseq_revdarts.search.checks import NOT_WITH_A_SEARCH, check_search_flags
+from fairseq_revdarts.search.config import BilevelSearchConfig, parse_betas
 
 NUMBERS = ("alpha_split", "alpha_lr", "alpha_weight_decay", "drift_limit")
 COUNTS = ("alpha_start", "stop_when_stable", "drift_interval")
