@@ -9,21 +9,22 @@
 # their last checkpoint and beam 5, not with examples/wmt14/generate.sh.
 set -euo pipefail
 
-# row | flags of the search | what is varied. The first row is the paper's setting; a network takes its
-# splits, s and pooling from the genotype, and its width always from ARCHITECTURE.
+# row | flags of the search | what is varied | BLEU in the paper, on WMT'14 English-German, as reported. The first
+# row is the paper's setting; a network takes its splits, s and pooling from the genotype, and its width always
+# from ARCHITECTURE.
 rows() {
     cat <<'ROWS'
-max-s2       |                                                            | pooling max, s = 2, splits 2/3
-max-s1       | --cell-layers 1                                            | pooling max, s = 1
-avg-s2       | --pooling avg                                              | pooling avg, s = 2
-avg-s1       | --pooling avg --cell-layers 1                              | pooling avg, s = 1
-splits-3-4   | --encoder-splits 3 --decoder-splits 4                      | splits 3/4
-splits-4-5   | --encoder-splits 4 --decoder-splits 5                      | splits 4/5
-width-120    | --embed-dim 128 --hidden-size 120 --ffn-embed-dim 180 --attention-heads 4 | searched at e = 128, d = 120 (4 heads: 8 do not divide it)
-width-240    | --embed-dim 128 --hidden-size 240 --ffn-embed-dim 360      | searched at e = 128, d = 240
-width-480    | --embed-dim 256 --hidden-size 480 --ffn-embed-dim 720      | searched at e = 256, d = 480
-sampling-max | --search-strategy sampling --ddp-backend legacy_ddp        | uniform sampling, pooling max
-sampling-avg | --search-strategy sampling --ddp-backend legacy_ddp --pooling avg | uniform sampling, pooling avg
+max-s2       |                                                            | pooling max, s = 2, splits 2/3 | 28.4
+max-s1       | --cell-layers 1                                            | pooling max, s = 1 | 27.9
+avg-s2       | --pooling avg                                              | pooling avg, s = 2 | 28.3
+avg-s1       | --pooling avg --cell-layers 1                              | pooling avg, s = 1 | 28.3
+splits-3-4   | --encoder-splits 3 --decoder-splits 4                      | splits 3/4 | 28.0
+splits-4-5   | --encoder-splits 4 --decoder-splits 5                      | splits 4/5 | 27.4
+width-120    | --embed-dim 128 --hidden-size 120 --ffn-embed-dim 180 --attention-heads 4 | searched at e = 128, d = 120 (4 heads: 8 do not divide it) | 24.2
+width-240    | --embed-dim 128 --hidden-size 240 --ffn-embed-dim 360      | searched at e = 128, d = 240 | 26.3
+width-480    | --embed-dim 256 --hidden-size 480 --ffn-embed-dim 720      | searched at e = 256, d = 480 | 27.5
+sampling-max | --search-strategy sampling --ddp-backend legacy_ddp        | uniform sampling, pooling max | 18.7
+sampling-avg | --search-strategy sampling --ddp-backend legacy_ddp --pooling avg | uniform sampling, pooling avg | 16.8
 ROWS
 }
 
@@ -53,8 +54,11 @@ search_updates=${SEARCH_UPDATES:-30000}
 train_updates=${TRAIN_UPDATES:-100000}
 train_flags=${TRAIN_FLAGS:-$settings}
 tokenizer=13a
+mkdir -p "$prepared/ablations"
+keep_settings "$prepared/ablations" "a search of $search_updates updates with
+${SEARCH_FLAGS:-$settings}, a training of $train_updates with $train_flags; seed ${SEED:-1}, $architecture"
 
-run_row() { # NAME FLAGS TITLE
+run_row() { # NAME FLAGS TITLE PAPER
     work=$prepared/ablations/$1
     search_flags="${SEARCH_FLAGS:-$settings} $2"
     mkdir -p "$work"
@@ -66,21 +70,23 @@ run_row() { # NAME FLAGS TITLE
         train_network found $architecture --genotype "$work/genotype.json"
     stage generate "translate the test set with $1" generate found
     stage score "score $1" score found
-    local parameters bleu
+    local parameters loss bleu
+    loss=$(sed -nE "s/.*valid on .* nll_loss[ =]([0-9.]+).*/\1/p" "$work/stages/train.log" | tail -n 1)
     parameters=$(sed -n 's/^parameters = //p' "$work/stages/score.log" | tail -n 1)
     bleu=$(sed -n 's/^BLEU = \([0-9.]*\).*/\1/p' "$work/stages/score.log" | tail -n 1)
-    echo "| $3 | $parameters | $bleu | \`bash examples/ablations.sh FOLDER $1\` |" >"$work/row"
+    echo "| $3 | $parameters | ${loss:--} | $bleu | $4 | \`bash examples/ablations.sh FOLDER $1\` |" >"$work/row"
 }
 
-while IFS='|' read -r -u 3 name flags title; do
-    name=${name%% *}
+while IFS='|' read -r -u 3 name flags title paper; do
+    name=${name%% *} title=${title# }
     if [ $# = 0 ] || grep -qx -- "$name" < <(printf '%s\n' "$@"); then
-        run_row "$name" "$flags" "${title# }"
+        run_row "$name" "$flags" "${title% }" "${paper# }"
     fi
 done 3< <(rows)
 
 table() {
-    printf '| | parameters | BLEU | command |\n| --- | --- | --- | --- |\n'
+    printf '| | parameters | validation loss, bits per token | BLEU | BLEU in the paper | command |\n'
+    printf '| --- | --- | --- | --- | --- | --- |\n'
     for name in $names; do
         if [ -e "$prepared/ablations/$name/row" ]; then cat "$prepared/ablations/$name/row"; fi
     done

@@ -57,6 +57,16 @@ report_a_stop() {
 }
 trap report_a_stop EXIT
 
+keep_settings() { # FOLDER SETTINGS: FOLDER is refused if what is there was made with others
+    local file=$1/regime.txt
+    if [ -e "$file" ] && [ "$(cat "$file")" != "$2" ]; then
+        printf '%s: what is there was made with other settings; move it away, or name another folder.\n' "$1" >&2
+        printf 'there: %s\nnow: %s\n' "$(cat "$file")" "$2" >&2
+        exit 2
+    fi
+    echo "$2" >"$file"
+}
+
 binarise() {
     rm -rf "$work/data"
     python "$examples/pieces.py" "$work/raw" "$work/pieces" \

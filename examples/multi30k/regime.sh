@@ -17,13 +17,6 @@ regime() { # LEARNING_RATE: in words
         "$((train_updates / 6)) and linear decay, dropout 0.1, label smoothing 0.1, last checkpoint, beam 5"
 }
 
-keep_regime() { # WHAT: $work is refused if its networks are trained otherwise, or of other searches or genotypes
-    local now file=$work/regime.txt
-    now="$(regime "of each kind"), $1"
-    if [ -e "$file" ] && [ "$(cat "$file")" != "$now" ]; then
-        printf '%s: its networks are trained otherwise; name another WORK.\nthere: %s\nnow: %s\n' \
-            "$work" "$(cat "$file")" "$now" >&2
-        exit 2
-    fi
-    echo "$now" >"$file"
+keep_regime() { # WHAT: the searches or genotypes that $work is for
+    keep_settings "$work" "$(regime "of each kind"), $1"
 }

@@ -20,15 +20,20 @@ def test_the_flags_of_a_row_fit_the_base(row):
 
 
 def test_a_row_becomes_a_line_of_the_table(raw, data):
-    flags = "--max-tokens 400 --lr 1e-3 --warmup-updates 2 --cpu --disable-validation"
+    flags = "--max-tokens 400 --lr 1e-3 --warmup-updates 2 --cpu"
     environment = {"ARCHITECTURE": TINY, "SEARCH_UPDATES": "1", "TRAIN_UPDATES": "1"}
     environment.update(SEARCH_FLAGS=flags, TRAIN_FLAGS=flags)
     output = run("bash", SCRIPT, raw, "avg-s1", env=environment)
-    line = r"\| pooling avg, s = 1 \| [\d,]+ \| [\d.]+ \| `bash \S+ablations.sh FOLDER avg-s1` \|"
+    scores = r"\| [\d,]+ \| \d+\.\d+ \| \d+\.\d+ \| 28\.3 \|"
+    line = rf"\| pooling avg, s = 1 {scores} `bash \S+ablations.sh FOLDER avg-s1` \|"
     assert re.search(rf"\| command \|\n\| .*\n{line}\n$", output)
     assert '"avg"' in (raw / "ablations/avg-s1/genotype.json").read_text()
     again = run("bash", SCRIPT, raw, "avg-s1", env=environment)
     assert again.count("done before") == 5 and output.splitlines()[-1] in again
+    longer = {**environment, "SEARCH_UPDATES": "2"}
+    refused = run("bash", SCRIPT, raw, "max-s1", env=longer, fails=True)
+    assert "ablations: what is there was made with other settings" in refused
+    assert not (raw / "ablations/max-s1").exists()
 
 
 def test_what_is_not_there_is_named(tmp_path):
