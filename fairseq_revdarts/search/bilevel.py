@@ -7,9 +7,10 @@ L_theta and L_alpha are the same loss on different data; the second line is the 
 approximation of DARTS (Liu et al. 2019, equation 6 with xi = 0).
 """
 
+import logging
 import math
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Tuple
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from fairseq import utils
@@ -17,12 +18,17 @@ from fairseq.criterions import FairseqCriterion
 from fairseq.nan_detector import NanDetector
 from torch import Tensor, nn
 
+from ..data.alpha_batches import AlphaBatches
 from ..derivation import non_finite_nodes
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.architecture import Architecture
 from ..modules.reconstruction import without_backward_hooks
 from ..search_space import CANDIDATES
+from .cost import Budget
 from .level_loss import LevelLoss, exact
+from .processes import sum_over_processes
+
+logger = logging.getLogger(__name__)
 
 
 def alpha_optimizer(
@@ -125,3 +131,80 @@ def step_alpha(
     adam.step()
     for alpha in alphas:
         alpha.grad = None
+
+
+class AlphaStep:
+    """The update of alpha that follows an update of theta, over all processes.
+
+    Numbers that are not finite are answered as fairseq answers theta's: with a loss scaler (fp16),
+    alpha skips the update and the scale, which both levels share, is lowered; otherwise a
+    RuntimeError names the update and the nodes.
+
+    Args:
+        model: the supernet, without distributed wrappers
+        criterion: the loss
+        adam: alpha's
+        batches: of alpha's share
+        budget: that the network found has to keep; or None
+        scaler: of the loss, in fp16; or None
+    """
+
+    def __init__(
+        self,
+        model: RevDartsTransformerModel,
+        criterion: FairseqCriterion,
+        adam: torch.optim.Adam,
+        batches: AlphaBatches,
+        budget: Optional[Budget],
+        scaler: Any,
+    ):
+        self.model, self.criterion, self.adam, self.batches = model, criterion, adam, batches
+        self.budget, self.scaler = budget, scaler
+
+    def __call__(
+        self, update: int, count: int, theta_loss: LevelLoss
+    ) -> Tuple[LevelLoss, Optional[LevelLoss]]:
+        """Update alpha on its next batches.
+
+        Args:
+            update: the number of the update
+            count: batches to take in each process
+            theta_loss: of this process
+
+        Returns:
+            theta's loss and alpha's, over all processes; None for alpha's if it skips the update
+
+        Raises:
+            RuntimeError: loss or gradients are not finite, without a scaler or at its least scale
+        """
+        architecture, batches = self.model.architecture, self.batches.take(count)
+        scale = 1.0 if self.scaler is None else self.scaler.loss_scale
+        gradients, alpha_loss = alpha_gradients(self.model, self.criterion, batches, scale)
+        gradients, (theta_loss, alpha_loss), finite = sum_over_processes(
+            gradients, theta_loss, alpha_loss, device=architecture.alphas()[0].device
+        )
+        if self.budget is not None:
+            gradients = self.budget.add_penalty(architecture, gradients, alpha_loss.tokens)
+        before = architecture.winners()
+        try:
+            step_alpha(self.adam, architecture.alphas(), gradients, alpha_loss, finite)
+        except FloatingPointError as error:
+            self._answer(update, error, batches)
+            return theta_loss, None
+        architecture.count_stable(before)
+        return theta_loss, alpha_loss
+
+    def _answer(
+        self, update: int, error: FloatingPointError, batches: List[Dict[str, Any]]
+    ) -> None:
+        """Numbers are not finite: lower the loss scale, or raise a RuntimeError."""
+        if self.scaler is None:
+            find_non_finite(self.model, self.criterion, batches)
+            # Not a FloatingPointError: fairseq would look for its cause in theta's batches.
+            raise RuntimeError(f"update {update}: {error}") from error
+        logger.warning(f"update {update}: {error}; alpha skips it, and lowers the loss scale")
+        try:
+            with suppress(OverflowError):  # theta's update is done, and stays
+                self.scaler.check_overflow(math.inf)
+        except FloatingPointError as least:  # --min-loss-scale
+            raise RuntimeError(f"update {update}: {error}. {least}") from least

@@ -1,7 +1,6 @@
 """The task `bilevel_search`: each update of theta is followed by one of alpha."""
 
 import logging
-import math
 import os
 from functools import lru_cache, partial
 from typing import Any, Dict, Optional, Tuple
@@ -14,7 +13,7 @@ from torch import nn
 
 from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from ..search.bilevel import alpha_gradients, alpha_optimizer, find_non_finite, step_alpha
+from ..search.bilevel import AlphaStep, alpha_optimizer
 from ..search.checkpoint import SavedSearch, saves_after
 from ..search.checks import (
     check_idle_candidates,
@@ -54,8 +53,7 @@ class BilevelSearchTask(DividedTranslationTask):
         super().__init__(cfg, *dictionaries)
         self._model: Optional[RevDartsTransformerModel] = None
         self._criterion: Optional[FairseqCriterion] = None
-        self._adam: Optional[torch.optim.Adam] = None
-        self._alpha_batches: Optional[AlphaBatches] = None
+        self._step_alpha: Optional[AlphaStep] = None
         self._gradients: Optional[GradientBuffer] = None
         self._strategy: Optional[Strategy] = None
         self._budget: Optional[Budget] = None
@@ -63,7 +61,6 @@ class BilevelSearchTask(DividedTranslationTask):
         #: The search in the checkpoint that fairseq restores.
         self._saved: Optional[SavedSearch] = None
         self._monitor: Optional[SearchMonitor] = None
-        self._scaler: Any = None
         self._update_freq = 1
         #: Whether alpha shows the choice after the last update, for its checkpoint.
         self._choice_is_shown = False
@@ -144,10 +141,10 @@ class BilevelSearchTask(DividedTranslationTask):
         """One micro-batch of theta, as in translation."""
         monitor, update = self._monitor, update_num + 1
         self._choice_is_shown = False
-        if self._adam is None:
+        if self._step_alpha is None:
             self._start(optimizer, update_num)
         begins = self._gradients.offer()
-        monitor.begin_micro_batch(update, begins, self._scaler, criterion)
+        monitor.begin_micro_batch(update, begins, self._step_alpha.scaler, criterion)
         with self._model.architecture.restricted_to(self._strategy.for_theta(update)):
             try:
                 loss, sample_size, logging_output = super().train_step(
@@ -172,7 +169,7 @@ class BilevelSearchTask(DividedTranslationTask):
         for_alpha = self._strategy.for_alpha(update)
         if for_alpha is not None:
             with self._model.architecture.restricted_to(for_alpha):
-                theta_loss, alpha_loss = self._step_alpha(update, theta_loss)
+                theta_loss, alpha_loss = self._step_alpha(update, self._micro_batches(), theta_loss)
         else:
             _, (theta_loss,), _ = sum_over_processes([], theta_loss, device=self._device)
             alpha_loss = None
@@ -220,61 +217,28 @@ class BilevelSearchTask(DividedTranslationTask):
     def _start(self, optimizer: FairseqOptimizer, update_num: int) -> None:
         """Prepare alpha's step, once the model is restored and on its device."""
         cfg, architecture = self.cfg, self._model.architecture
-        self._scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
+        scaler = getattr(optimizer, "scaler", None)  # of the loss, in fp16
         if update_num == 0:
             # As theta's optimizer: --reset-optimizer, --finetune-from-model.
             decided = is_decided(self.cfg, self._saved, architecture)
             architecture.reset_updates(keeps_alpha=not decided)
-        elif self._scaler is not None:
-            architecture.restore_scaler(self._scaler)
+        elif scaler is not None:
+            architecture.restore_scaler(scaler)
         lr, decay = self._strategy.alpha_defaults()
-        self._adam = alpha_optimizer(
+        adam = alpha_optimizer(
             architecture,
             lr if cfg.alpha_lr is None else cfg.alpha_lr,
             parse_betas(cfg.alpha_betas),
             decay if cfg.alpha_weight_decay is None else cfg.alpha_weight_decay,
         )
         self._gradients = GradientBuffer(self._model.parameters())
-        self._alpha_batches = AlphaBatches(self.alpha_iterator, architecture.data_position)
+        batches = AlphaBatches(self.alpha_iterator, architecture.data_position)
+        self._step_alpha = AlphaStep(
+            self._model, self._criterion, adam, batches, self._budget, scaler
+        )
         self._monitor.resume()
         if is_master():
             self._monitor.open_log(os.path.join(cfg.save_dir, "search.jsonl"), update_num)
-
-    def _step_alpha(
-        self, update: int, theta_loss: LevelLoss
-    ) -> Tuple[LevelLoss, Optional[LevelLoss]]:
-        """alpha's update; returns theta's loss and alpha's, over all processes.
-
-        Numbers that are not finite are answered as fairseq answers theta's: with a loss scaler
-        (fp16), alpha skips the update, its loss is None and the scale, which both levels share, is
-        lowered; otherwise a RuntimeError names the update and the nodes.
-        """
-        architecture, scaler = self._model.architecture, self._scaler
-        batches = self._alpha_batches.take(self._micro_batches())
-        loss_scale = 1.0 if scaler is None else scaler.loss_scale
-        gradients, alpha_loss = alpha_gradients(self._model, self._criterion, batches, loss_scale)
-        gradients, (theta_loss, alpha_loss), finite = sum_over_processes(
-            gradients, theta_loss, alpha_loss, device=self._device
-        )
-        if self._budget is not None:
-            gradients = self._budget.add_penalty(architecture, gradients, alpha_loss.tokens)
-        before = architecture.winners()
-        try:
-            step_alpha(self._adam, architecture.alphas(), gradients, alpha_loss, finite)
-        except FloatingPointError as error:
-            if scaler is None:
-                find_non_finite(self._model, self._criterion, batches)
-                # Not a FloatingPointError: fairseq would look for its cause in theta's batches.
-                raise RuntimeError(f"update {update}: {error}") from error
-            logger.warning(f"update {update}: {error}; alpha skips it, and lowers the loss scale")
-            try:
-                scaler.check_overflow(math.inf)
-            except OverflowError:  # theta's update is done, and stays
-                return theta_loss, None
-            except FloatingPointError as least:  # --min-loss-scale
-                raise RuntimeError(f"update {update}: {error}. {least}") from least
-        architecture.count_stable(before)
-        return theta_loss, alpha_loss
 
     def _measure(self, together: bool) -> Measure:
         return partial(measure_paths, self._model, self._criterion, self._first_batches, together)
@@ -302,9 +266,9 @@ class BilevelSearchTask(DividedTranslationTask):
 
     def state_dict(self) -> Dict[str, Any]:
         """As in translation; asked for at every checkpoint, so it writes genotype.json."""
-        if self._adam is not None and self._scaler is not None:
-            self._model.architecture.keep_scaler(self._scaler)
-        if self._adam is not None and is_master():
+        if self._step_alpha is not None and self._step_alpha.scaler is not None:
+            self._model.architecture.keep_scaler(self._step_alpha.scaler)
+        if self._step_alpha is not None and is_master():
             if not self._choice_is_shown:
                 self._strategy.before_checkpoint(self._measure(together=False))
             path = os.path.join(self.cfg.save_dir, "genotype.json")

@@ -9,7 +9,7 @@ from running import SEARCH, load, train, train_in_process, weights
 
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 from fairseq_revdarts.genotype import load_genotype
-from fairseq_revdarts.tasks import bilevel_search
+from fairseq_revdarts.search import bilevel
 
 FP16 = ["--fp16", "--fp16-no-flatten-grads", "--backprop=checkpoint"]
 
@@ -32,7 +32,7 @@ def poison(monkeypatch, level, number, value):
 
 def poison_gradient(monkeypatch, number, value):
     """Put `value` into alpha's gradient `number`, at node decoder.1.2."""
-    compute, seen = bilevel_search.alpha_gradients, []
+    compute, seen = bilevel.alpha_gradients, []
 
     def poisoned(*arguments, **more):
         gradients, loss = compute(*arguments, **more)
@@ -41,7 +41,7 @@ def poison_gradient(monkeypatch, number, value):
             gradients[1][0, 1, 3] = value
         return gradients, loss
 
-    monkeypatch.setattr(bilevel_search, "alpha_gradients", poisoned)
+    monkeypatch.setattr(bilevel, "alpha_gradients", poisoned)
 
 
 def valid_json(folder):
