@@ -182,6 +182,8 @@ class Architecture(nn.Module):
         """
         if self.living(side)[layer][split] == (candidate,):
             raise ValueError(f"{side}: the last candidate of a node cannot be eliminated")
+        if self._masked(side)[layer, split].argmax() == candidate:
+            self.stable_updates.zero_()
         getattr(self, f"{side}_living")[layer, split, candidate] = False
         getattr(self, f"{side}_exp_avg")[layer, split, candidate] = 0.0
         self._living[side] = without(self.living(side), layer, split, candidate)

@@ -119,7 +119,7 @@ def _candidates(alphas: Dict[str, Tensor], flags: Any) -> Dict[str, Tuple[str, .
     return {side: chosen_candidates(side, flags.get(f"{side}_candidates")) for side in CANDIDATES}
 
 
-def saves_after(update: int, flags: Any, batches: EpochBatchIterator, update_freq: int) -> bool:
+def saves_after(update: int, flags: Any, batches: EpochBatchIterator) -> bool:
     """Whether fairseq saves a checkpoint after an update, by the rules of `fairseq_cli.train`.
 
     All processes give the same answer, while of the task's state only the first one is asked. What
@@ -129,13 +129,10 @@ def saves_after(update: int, flags: Any, batches: EpochBatchIterator, update_fre
         update: its number, from 1
         flags: fairseq's, all of them
         batches: those of the present epoch, up to the update
-        update_freq: batches per update
     """
-    rest = len(batches) - batches.iterations_in_epoch
-    ends = rest <= (update_freq if flags.optimization.skip_remainder_batch else 0)
     interval = flags.checkpoint.save_interval_updates
     return (
-        (ends and batches.epoch % flags.checkpoint.save_interval == 0)
+        (batches.end_of_epoch() and batches.epoch % flags.checkpoint.save_interval == 0)
         or update >= (flags.optimization.max_update or math.inf)
         or (
             interval > 0

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from functools import lru_cache, partial
 from typing import Any, Dict, Optional, Tuple
 
@@ -174,9 +175,7 @@ class BilevelSearchTask(DividedTranslationTask):
             _, (theta_loss,), _ = sum_over_processes([], theta_loss, device=self._device)
             alpha_loss = None
         self._strategy.after_update(update, self._measure(together=True))
-        self._choice_is_shown = saves_after(
-            update, self.cfg._get_parent(), self.theta_batches, self._update_freq
-        )
+        self._choice_is_shown = saves_after(update, self.cfg._get_parent(), self.theta_batches)
         if self._choice_is_shown:
             self._strategy.before_checkpoint(self._measure(together=True))
         self._monitor.report(update, theta_loss, alpha_loss)
@@ -205,10 +204,8 @@ class BilevelSearchTask(DividedTranslationTask):
 
     def _micro_batches(self) -> int:
         """Of the update that is computed: the last of an epoch may have fewer than others."""
-        batches = self.theta_batches
-        ends = batches.iterations_in_epoch >= len(batches)
-        rest = (len(batches) - self._taken_before) % self._update_freq
-        return rest if ends and rest else self._update_freq
+        taken = self.theta_batches.iterations_in_epoch - self._taken_before
+        return (taken - 1) % self._update_freq + 1
 
     @property
     def _device(self) -> torch.device:
@@ -265,10 +262,14 @@ class BilevelSearchTask(DividedTranslationTask):
         return self.cfg._get_parent().optimization
 
     def state_dict(self) -> Dict[str, Any]:
-        """As in translation; asked for at every checkpoint, so it writes genotype.json."""
+        """As in translation; asked for at every checkpoint, so it writes genotype.json.
+
+        Not for crash.pt, which fairseq writes while it handles an error, and resumes from nowhere.
+        """
         if self._step_alpha is not None and self._step_alpha.scaler is not None:
             self._model.architecture.keep_scaler(self._step_alpha.scaler)
-        if self._step_alpha is not None and is_master():
+        crashes = sys.exc_info()[0] is not None
+        if self._step_alpha is not None and is_master() and not crashes:
             if not self._choice_is_shown:
                 self._strategy.before_checkpoint(self._measure(together=False))
             path = os.path.join(self.cfg.save_dir, "genotype.json")

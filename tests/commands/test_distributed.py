@@ -88,7 +88,12 @@ def test_two_processes_give_what_one_gives(data, tmp_path):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--ddp-backend=pytorch_ddp"], [LEGACY]],
+    [
+        ["--ddp-backend=pytorch_ddp"],
+        [LEGACY],
+        [LEGACY, "--grouped-shuffling"],  # drops the odd batch of an epoch
+        [LEGACY, "--update-freq=2"],
+    ],
     ids=" ".join,
 )
 def test_two_processes_sample_the_same_paths(data, tmp_path, flags):

@@ -154,6 +154,16 @@ def test_updates_since_the_genotype_last_changed_are_counted():
     assert counts == [1, 2, 0, 1, 2]
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_the_count_begins_again_when_the_leading_candidate_is_eliminated(leads):
+    architecture = build_model().architecture
+    favour(architecture, "zero", 8)
+    architecture.stable_updates.fill_(5)
+    candidate = CANDIDATES["decoder"].index("zero" if leads else "ffn")
+    architecture.eliminate("decoder", 0, 1, candidate)
+    assert architecture.stable_updates == (0 if leads else 5)
+
+
 def test_a_checkpoint_from_before_the_count_is_restored():
     model = build_model()
     state = model.state_dict()
