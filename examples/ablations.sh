@@ -23,8 +23,8 @@ splits-4-5   | --encoder-splits 4 --decoder-splits 5                      | spli
 width-120    | --embed-dim 128 --hidden-size 120 --ffn-embed-dim 180 --attention-heads 4 | searched at e = 128, d = 120 (4 heads: 8 do not divide it) | 24.2
 width-240    | --embed-dim 128 --hidden-size 240 --ffn-embed-dim 360      | searched at e = 128, d = 240 | 26.3
 width-480    | --embed-dim 256 --hidden-size 480 --ffn-embed-dim 720      | searched at e = 256, d = 480 | 27.5
-sampling-max | --search-strategy sampling --ddp-backend legacy_ddp        | uniform sampling, pooling max | 18.7
-sampling-avg | --search-strategy sampling --ddp-backend legacy_ddp --pooling avg | uniform sampling, pooling avg | 16.8
+sampling-max | --search-strategy sampling                                 | uniform sampling, pooling max | 18.7
+sampling-avg | --search-strategy sampling --pooling avg                   | uniform sampling, pooling avg | 16.8
 ROWS
 }
 
@@ -52,7 +52,8 @@ architecture=${ARCHITECTURE:---arch revdarts_transformer}
 settings="--max-tokens 5000 --lr 5e-4 --warmup-updates 10000"
 search_updates=${SEARCH_UPDATES:-30000}
 train_updates=${TRAIN_UPDATES:-100000}
-train_flags=${TRAIN_FLAGS:-$settings}
+saves="--save-interval-updates 1000" # of a base search, each checkpoint has 5 GB
+train_flags="$saves ${TRAIN_FLAGS:-$settings}"
 tokenizer=13a
 mkdir -p "$prepared/ablations"
 keep_settings "$prepared/ablations" "a search of $search_updates updates with
@@ -60,7 +61,7 @@ ${SEARCH_FLAGS:-$settings}, a training of $train_updates with $train_flags; seed
 
 run_row() { # NAME FLAGS TITLE PAPER
     work=$prepared/ablations/$1
-    search_flags="${SEARCH_FLAGS:-$settings} $2"
+    search_flags="$saves ${SEARCH_FLAGS:-$settings} $2"
     mkdir -p "$work"
     ln -sfn ../../data "$work/data"
     ln -sfn ../../raw "$work/raw"

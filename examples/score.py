@@ -51,7 +51,8 @@ def read_translations(generated: Path, references: Path) -> Tuple[List[str], Lis
     """
     matches = map(HYPOTHESIS.match, generated.read_text(encoding="utf-8").split("\n"))
     found = {int(match[1]): match[2] for match in matches if match}
-    lines = references.read_text(encoding="utf-8").splitlines()
+    with open(references, encoding="utf-8", newline="\n") as file:  # as pieces.py reads the text
+        lines = [line.rstrip("\r\n") for line in file]
     if sorted(found) != list(range(len(lines))):
         sys.exit(f"{generated}: {len(found)} hypotheses for {len(lines)} references")
     return [found[number] for number in range(len(lines))], lines

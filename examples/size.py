@@ -24,7 +24,11 @@ from fairseq_revdarts.models.evolved_transformer.model import (
     EvolvedTransformerConfig,
     EvolvedTransformerModel,
 )
-from fairseq_revdarts.models.revdarts_transformer.config import RevDartsTransformerConfig
+from fairseq_revdarts.models.revdarts_transformer.config import (
+    NetworkShape,
+    RevDartsTransformerConfig,
+    chosen_genotype,
+)
 from fairseq_revdarts.models.revdarts_transformer.model import RevDartsTransformerModel
 from fairseq_revdarts.profiling.training import read_training
 from fairseq_revdarts.profiling.transformer_size import HEADS, transformer_flags
@@ -77,7 +81,7 @@ def count_in(
 def genotype_flags(
     genotype: str, parameters: int, dictionary: Dictionary, args: argparse.Namespace
 ) -> Iterator[str]:
-    """Flags of a genotype's network: splits of 2 and 3 and the heads divide its hidden size."""
+    """Flags of a genotype's network: its splits and the heads divide its hidden size."""
     layers, heads = args.layers, args.heads
 
     def least_width(hidden_size: int) -> int:
@@ -86,7 +90,9 @@ def genotype_flags(
     def left(*widths: int) -> int:
         return parameters - count(genotype, dictionary, args, widths)
 
-    step = 6 * heads
+    shape = NetworkShape.of_genotype(chosen_genotype(RevDartsTransformerConfig(genotype=genotype)))
+    splits = least_common_multiple(*map(shape.splits, ("encoder", "decoder")))
+    step = splits * heads
     fitting = [size for size in range(step, 1025, step) if left(size, least_width(size)) >= 0]
     if not fitting:
         raise SystemExit(f"{parameters}: too few parameters for a network of this vocabulary")
@@ -99,6 +105,11 @@ def genotype_flags(
         yield f"--pooling {args.pooling}"
     yield f"--hidden-size {hidden_size} --ffn-embed-dim {2 * hidden_size} --attention-heads {heads}"
     yield f"--encoder-layers {layers} --decoder-layers {layers}"
+
+
+def least_common_multiple(one: int, other: int) -> int:
+    """Python 3.8 has no math.lcm."""
+    return one * other // math.gcd(one, other)
 
 
 def evolved_flags(parameters: int, dictionary: Dictionary, args: argparse.Namespace) -> str:
@@ -114,7 +125,7 @@ def evolved_flags(parameters: int, dictionary: Dictionary, args: argparse.Namesp
         )
         return abs(parameters - count_in(EvolvedTransformerModel, config, dictionary))
 
-    step = args.heads * WIDE_ATTENTION_HEADS // math.gcd(args.heads, WIDE_ATTENTION_HEADS)
+    step = least_common_multiple(args.heads, WIDE_ATTENTION_HEADS)
     return (
         f"--arch evolved_transformer --hidden-size {min(range(step, 1025, step), key=distance)} "
         f"--attention-heads {args.heads} "

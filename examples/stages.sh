@@ -112,11 +112,15 @@ train_network() { # FOLDER FLAGS...: those of the network
 }
 
 baseline() { # FOLDER transformer|GENOTYPE: of as many parameters as $equal_to, trained as long
-    local flags
+    local flags own=""
+    case $2 in
+    transformer | evolved_transformer) ;;
+    *) own=$architecture ;; # what size.py does not set
+    esac
     flags=$(python "$examples/size.py" "$2" "${equal_to:-$work/found/checkpoint_last.pt}" \
         --data "$work/data" "${embeddings:---share-all-embeddings}" --layers "$baseline_layers" \
         --heads "${baseline_heads:-4}" --embed-dim "${baseline_width:-128}" --pooling "${pooling:-max}")
-    train_network "$1" $flags ${baseline_flags:-}
+    train_network "$1" $own $flags ${baseline_flags:-}
 }
 
 generate() { # FOLDER [CHECKPOINT FLAGS...]

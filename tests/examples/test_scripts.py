@@ -1,6 +1,7 @@
 """The examples' helpers: scores, sizes, and stages that stop at the first error."""
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from helpers import TYPICAL, build_model
 from running import CHECKOUT, run
 
+from fairseq_revdarts.genotype import random_genotype
 from fairseq_revdarts.profiling.measure import Steps
 from fairseq_revdarts.profiling.workload import Workload
 from fairseq_revdarts.utils.parameters import count_parameters
@@ -38,6 +40,12 @@ def test_scores_are_in_the_references_order(tmp_path):
     assert re.search(r"BLEU = \d+\.\d+ .*\n    signature: nrefs:1.*tok:13a", output)
     perfect = score(tmp_path, list(enumerate(references)), references, "--tokenize=char")
     assert "BLEU = 100.00" in perfect and "tok:char" in perfect
+
+
+@pytest.mark.parametrize("character", ["\u0085", "\u2028", "\f", "\r"])
+def test_a_line_ends_where_the_preprocessing_ends_it(tmp_path, character):
+    references = [f"one{character}two three four", "five"]
+    assert "BLEU" in score(tmp_path, [(0, "one two three four"), (1, "five")], references)
 
 
 def test_sentences_that_repeat_themselves_are_counted(tmp_path):
@@ -89,6 +97,21 @@ def test_average_of_the_last_checkpoints(tmp_path):
     assert found["cfg"] == 10 and "last_optimizer_state" not in found
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_the_last_checkpoint_counts_if_it_is_later(tmp_path, later):
+    """At the end of an epoch, fairseq may write no other."""
+    for name, update in (("1_8", 8), ("1_9", 9), ("last", 12 if later else 9)):
+        model = {"weight": torch.full((2,), float(update))}
+        checkpoint = {"model": model, "optimizer_history": [{"num_updates": update}]}
+        torch.save(checkpoint, tmp_path / f"checkpoint_{name}.pt")
+    command = [sys.executable, EXAMPLES / "average.py", tmp_path, "--last=5", "-o", "average.pt"]
+    output = run(*command, cwd=tmp_path)
+    assert f"{tmp_path}: {3 if later else 2} checkpoints there, not 5" in output
+    assert ("checkpoint_last.pt" in output) == later
+    found = torch.load(tmp_path / "average.pt", weights_only=True)["model"]["weight"]
+    assert found[0] == pytest.approx((8 + 9 + 12) / 3 if later else 8.5)
+
+
 def test_no_checkpoints_to_average_is_an_error(tmp_path):
     command = [sys.executable, EXAMPLES / "average.py", tmp_path, "-o", tmp_path / "average.pt"]
     assert "no checkpoint_EPOCH_UPDATE.pt there" in run(*command, fails=True)
@@ -133,7 +156,10 @@ def test_copies_in_encoder_layers_do_not_count():
     assert count_parameters(weights) == 6
 
 
-@pytest.mark.parametrize("genotype", [TYPICAL, "random:1", "random:4"])
+FINER = random_genotype(random.Random(1), "avg", 1, {"encoder": 4, "decoder": 5})
+
+
+@pytest.mark.parametrize("genotype", [TYPICAL, FINER, "random:1", "random:4"])
 def test_embeddings_as_wide_as_the_network(data, genotype):
     """The widest network of which that is true; what is left widens the embeddings."""
     name = genotype if isinstance(genotype, str) else genotype.to_json().replace(" ", "")
@@ -145,11 +171,26 @@ def test_embeddings_as_wide_as_the_network(data, genotype):
     flags = run(*command, "--embed-dim=hidden-size")
     size, embedding = width("--hidden-size", flags), width("--embed-dim", flags)
     assert embedding >= size
-    wider = run(*command, f"--embed-dim={size + 24}")  # as wide as the next larger network
+    step = 80 if genotype is FINER else 24  # to the next larger network
+    wider = run(*command, f"--embed-dim={size + step}")
     assert width("--hidden-size", wider) <= size
     assert "a positive number or hidden-size is needed" in run(
         *command, "--embed-dim=d", fails=True
     )
+
+
+def test_flags_of_the_architecture_are_those_of_what_it_is_compared_with(data, tmp_path):
+    """As far as they are of the search space, and size.py does not choose them."""
+    (tmp_path / "data").symlink_to(data)
+    found = run_stages(
+        tmp_path,
+        "architecture='--arch revdarts_transformer --hidden-size 960 --operation-norm post'\n"
+        "baseline_layers=2 equal_to=300000 train_updates=1 train_flags= launch=echo\n"
+        "baseline random random:1\nbaseline transformer transformer",
+    )
+    genotype, transformer = (line for line in found.stdout.splitlines() if "--arch" in line)
+    assert "--operation-norm post" in genotype and "--operation-norm" not in transformer
+    assert "--hidden-size 960" not in genotype.split("--arch revdarts_transformer_tiny")[1]
 
 
 def run_stages(tmp_path, body):
