@@ -6,6 +6,7 @@
 import argparse
 import csv
 import re
+import statistics
 from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
@@ -68,6 +69,20 @@ def with_added(
     for each in chain(networks, *files):
         known.setdefault(tuple(each.get(name) for name in IDENTITY), each)
     return sorted(known.values(), key=lambda each: (each["kind"], each["rate"], each["seed"]))
+
+
+def by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, List[float]]:
+    """A measure of each genotype, such as its losses: one for each seed of its training."""
+    values: Dict[str, List[float]] = {}
+    for row in rows:
+        values.setdefault(row["genotype"], []).append(row[measure])
+    return values
+
+
+def each_of(networks: Sequence[Dict[str, Any]], name: str) -> List[float]:
+    """A number of each genotype, the mean over its seeds; if there is only one, of each seed."""
+    seeds = list(by_genotype(networks, name).values())
+    return seeds[0] if len(seeds) == 1 else [statistics.mean(numbers) for numbers in seeds]
 
 
 def write_networks(path: Path, networks: List[Dict[str, Any]], columns: Sequence[str]) -> None:

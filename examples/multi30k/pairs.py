@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List
 
-from network_files import COLUMNS, accept_files, with_added, write_networks
+from network_files import COLUMNS, accept_files, each_of, with_added, write_networks
 from table import best_of, mean, measured, networks_in, signatures_of
 
 REFERENCE = "transformer"
@@ -47,7 +47,7 @@ def scored(work: Path) -> List[Dict[str, Any]]:
 def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     """A row of the table."""
     networks, reference = kinds[kind], kinds.get(REFERENCE)
-    scores = [network["bleu"] for network in networks]
+    scores = each_of(networks, "bleu")
     lead = training = translating = "-"
     if reference:
         lead = f"{mean(networks, 'bleu') - mean(reference, 'bleu'):+.2f}"

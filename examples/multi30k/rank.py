@@ -28,7 +28,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, utils
-from network_files import read_networks
+from network_files import by_genotype, read_networks
 from scipy.stats import kendalltau, percentileofscore, permutation_test
 
 import fairseq_revdarts
@@ -41,14 +41,6 @@ RIDGE = 3.0  # of the additive fit; 1 and 10 hardly change it
 TOP = 90  # the percentile that most networks of a good search are above
 #: What is compared: its name, and the factor with which less is better.
 MEASURES = {"loss": ("mean loss", 1), "bleu": ("mean BLEU", -1)}
-
-
-def by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, List[float]]:
-    """A measure of each genotype, such as its losses: one for each seed of its training."""
-    values: Dict[str, List[float]] = {}
-    for row in rows:
-        values.setdefault(row["genotype"], []).append(row[measure])
-    return values
 
 
 def means_by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, float]:

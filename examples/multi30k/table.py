@@ -9,7 +9,7 @@ training).
     python table.py WORK [--add CSV ...]
 
 --add also shows networks of such files, and of benchmark.csv: those of other machines, whose speed
-is not compared.
+is not compared. A genotype that was trained with several seeds counts once, with their mean.
 """
 
 import argparse
@@ -18,20 +18,20 @@ import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import torch
-from network_files import COLUMNS, accept_files, with_added, write_networks
+from network_files import COLUMNS, accept_files, each_of, with_added, write_networks
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
 HEADINGS = (
     "network",
     "trainings",
-    "BLEU, mean",
-    "its standard deviation",
-    "lowest, highest",
     "validation loss, bits per token",
+    "standard deviation",
+    "BLEU",
+    "standard deviation",
     "parameters",
     "words per second, training",
     "tokens per second, translating",
@@ -120,8 +120,8 @@ def best_of(rates: List[str], networks: List[Dict[str, Any]]) -> str:
 
 
 def mean(networks: List[Dict[str, Any]], name: str) -> float:
-    """Mean of a number over networks."""
-    return statistics.mean(network[name] for network in networks)
+    """Mean of a number over networks, in which each genotype counts once."""
+    return statistics.mean(each_of(networks, name))
 
 
 def measured(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
@@ -135,16 +135,23 @@ def speed(networks: List[Dict[str, Any]], name: str) -> str:
     return f"{mean(here, name):,.0f}" if here else "-"
 
 
+def spread(networks: List[Dict[str, Any]], name: str, form: str) -> Tuple[str, str]:
+    """Mean, lowest and highest of a number, and its standard deviation."""
+    numbers = each_of(networks, name)
+    middle, least, most = (
+        format(x, form) for x in (mean(networks, name), min(numbers), max(numbers))
+    )
+    deviation = format(statistics.stdev(numbers), form) if len(numbers) > 1 else "-"
+    return f"{middle} ({least} to {most})", deviation
+
+
 def row(kind: str, networks: List[Dict[str, Any]]) -> str:
     """A row of the table."""
-    scores = [network["bleu"] for network in networks]
     cells = (
         kind,
         str(len(networks)),
-        f"{mean(networks, 'bleu'):.2f}",
-        f"{statistics.stdev(scores):.2f}" if len(networks) > 1 else "-",
-        f"{min(scores):.2f}, {max(scores):.2f}",
-        f"{mean(networks, 'loss'):.3f}",
+        *spread(networks, "loss", ".3f"),
+        *spread(networks, "bleu", ".2f"),
         f"{mean(networks, 'parameters'):,.0f}",
         *(speed(networks, name) for name in ("trained", "translated")),
     )

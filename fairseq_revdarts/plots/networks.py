@@ -22,7 +22,9 @@ SPREAD = 0.5
 
 
 def read_networks(path: str) -> List[Dict[str, Any]]:
-    """The rows of a CSV file whose lines on top may begin with "#": pair, kind, loss, bleu of each.
+    """The rows of a CSV file whose lines on top may begin with "#".
+
+    Of each network its pair, kind, genotype, loss and bleu.
 
     Raises:
         ValueError: the file cannot be read, has no network, or a row has no numbers; names the row
@@ -46,11 +48,14 @@ def _network(row: Dict[str, Any], where: str) -> Dict[str, Any]:
     if not numbers or not all(map(math.isfinite, numbers.values())):
         found = ", ".join(f"{name} is {row[name]!r}" for name in COLUMNS)
         raise ValueError(f"{where}: {found}; both must be finite numbers")
-    return {"pair": row.get("pair") or "", "kind": row.get("kind") or RANDOM, **numbers}
+    texts = {name: row.get(name) or "" for name in ("pair", "genotype")}
+    return {**texts, "kind": row.get("kind") or RANDOM, **numbers}
 
 
 def draw_networks(networks: Sequence[Dict[str, Any]]) -> Figure:
     """A row for each kind, the lowest mean loss on top; a dot for each network, a bar for the mean.
+
+    Means are over genotypes, each with the mean of its seeds.
 
     Args:
         networks: for each its kind, its validation loss in bits per token, and its bleu; those of
@@ -109,4 +114,7 @@ def draw_strips(axes: Axes, kinds: Dict[str, List[Dict[str, Any]]], key: str, fo
 
 
 def _mean(members: Sequence[Dict[str, Any]], key: str) -> float:
-    return float(np.mean([member[key] for member in members]))
+    seeds: Dict[Any, List[float]] = {}
+    for number, member in enumerate(members):  # without a genotype, each counts for itself
+        seeds.setdefault(member.get("genotype") or number, []).append(member[key])
+    return float(np.mean([np.mean(values) for values in seeds.values()]))

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import statistics
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -52,6 +53,18 @@ def test_each_training_counts_once_and_those_measured_here_first(here, elsewhere
     expected = {identity(each): each for each in (here + elsewhere)[::-1]}
     assert len(joined) == len(expected)
     assert {identity(each): each for each in joined} == expected
+
+
+@given(networks.filter(len))
+def test_each_genotype_counts_once(networks):
+    numbers = network_files.each_of(networks, "loss")
+    genotypes = {each["genotype"] for each in networks}
+    assert len(numbers) == (len(networks) if len(genotypes) == 1 else len(genotypes))
+    for genotype in genotypes:
+        seeds = [each["loss"] for each in networks if each["genotype"] == genotype]
+        assert (
+            set(numbers) == set(seeds) if len(genotypes) == 1 else statistics.mean(seeds) in numbers
+        )
 
 
 def test_rows_of_the_benchmark_are_random_genotypes_at_the_rate_of_its_head():
@@ -104,7 +117,14 @@ def test_files_of_something_else_are_refused(tmp_path):
 def test_times_are_shares_of_the_transformer(monkeypatch):
     monkeypatch.syspath_prepend(MULTI30K)
     row = load("pairs").row
-    common = {"rate": 8e-3, "bleu": 30.0, "chrf": 50.0, "loss": 2.5, "parameters": 10**6}
+    common = {
+        "genotype": "",
+        "rate": 8e-3,
+        "bleu": 30.0,
+        "chrf": 50.0,
+        "loss": 2.5,
+        "parameters": 10**6,
+    }
     speeds = {"transformer": (200, 100.0), "found": (220, 80.0), "interrupted": (0, 80.0)}
     kinds = {
         kind: [{**common, "seconds": seconds, "translated": tokens_per_second}]
