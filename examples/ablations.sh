@@ -3,14 +3,14 @@
 #   bash examples/ablations.sh FOLDER [ROW...]
 # FOLDER holds data/ and raw/, such as examples/wmt14/work/en-de. Each row is searched, derived, trained,
 # and scored; the end is a table of all rows. Without ROW all are run. After an interruption, start it
-# again: it continues where it was. From the environment, with the paper's settings as defaults: ARCHITECTURE,
+# again: it continues where it was. From the environment, with the paper's sizes as defaults: ARCHITECTURE,
 # SEARCH_UPDATES, TRAIN_UPDATES, SEARCH_FLAGS, TRAIN_FLAGS (fairseq-train's). The paper's batch is 8 GPUs'
 # of 5,000 tokens: on one GPU add --update-freq 8 to both FLAGS. Rows are compared with each other, at
 # their last checkpoint and beam 5, not with examples/wmt14/generate.sh.
 set -euo pipefail
 
 # row | flags of the search | what is varied | BLEU in the paper, on WMT'14 English-German, as reported. The first
-# row is the paper's setting; a network takes its splits, s and pooling from the genotype, and its width always
+# row has the paper's; all but the last two are searched by elimination. A network takes its splits, s and pooling from the genotype, and its width always
 # from ARCHITECTURE.
 rows() {
     cat <<'ROWS'

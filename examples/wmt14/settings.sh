@@ -1,7 +1,7 @@
 # Source this, with the script's arguments: what the scripts of WMT'14 share. They take
 #   PAIR [base|big]      en-de, en-fr or en-cs
 # and from the environment what ../experiment.sh lists (defaults: the paper's as far as known, see the
-# README). FLAGS="--search-strategy darts" is the search of the paper.
+# README). FLAGS="--search-strategy darts" follows the rule of the paper.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 usage="usage: bash examples/wmt14/$(basename "$0") en-de|en-fr|en-cs [base|big]${more_usage:-}"

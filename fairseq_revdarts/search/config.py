@@ -83,8 +83,8 @@ class BilevelSearchConfig(TranslationConfig):
     stop_when_stable: int = field(
         default=0,
         metadata={
-            "help": "end the search when the genotype has stayed the same for this many updates "
-            "of alpha; 0 for never"
+            "help": "with --search-strategy darts: end the search when the genotype has stayed the "
+            "same for this many updates of alpha; 0 for never"
         },
     )
     drift_interval: int = field(

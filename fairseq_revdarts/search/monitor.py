@@ -142,7 +142,7 @@ class SearchMonitor:
                     f"update {update}: the {side}'s reconstruction drift is {drift:.3g}, past "
                     f"--drift-limit {self._drift_limit}: its gradients can no longer be trusted. "
                     "Compute in fp32, lower --lr or --clip-norm, or use --backprop checkpoint, "
-                    "which does not reconstruct"
+                    "which does not reconstruct (on several GPUs with --ddp-backend legacy_ddp)"
                 )
         if max(drifts) >= 0:
             self._drift = max(drifts)
