@@ -34,7 +34,7 @@ from scipy.stats import kendalltau, percentileofscore, permutation_test
 import fairseq_revdarts
 from fairseq_revdarts.derivation import rows_by_node, softmax
 from fairseq_revdarts.genotype import Genotype, operations_by_node
-from fairseq_revdarts.search.living import living_on
+from fairseq_revdarts.search.active import active_on
 from fairseq_revdarts.search_space import CANDIDATES, family
 
 RIDGE = 3.0  # of the additive fit; 1 and 10 hardly change it
@@ -114,7 +114,7 @@ def path_losses(checkpoint: Path, genotypes: Sequence[str]) -> List[float]:
     batches = list(iterator.next_epoch_itr(shuffle=False))
     losses = []
     for genotype in genotypes:
-        path = living_on(Genotype.from_json(genotype))
+        path = active_on(Genotype.from_json(genotype))
         with supernet.eval().architecture.restricted_to(path):
             losses.append(sum(float(criterion(supernet, batch)[0]) for batch in batches))
     return losses

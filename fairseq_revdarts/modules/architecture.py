@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..derivation import Table, derive_genotype, rows_by_node
 from ..genotype import Genotype
 from ..search_space import CANDIDATES, PARAMETER_FREE, searched_splits
-from .mixture import Living, Mixture, Node, indices_of, softmax_over, without
+from .mixture import Mixture, Node, Subsets, indices_of, softmax_over, without
 
 #: Standard deviation of alpha's first values: all but uniform (as in DARTS).
 INITIAL_STD = 1e-3
@@ -63,9 +63,9 @@ class Architecture(nn.Module):
             #: How probable it was of a node's last two candidates that each is the better.
             self.register_buffer(f"{side}_last_choice", torch.zeros(shape))
         #: The candidates that the next calls evaluate, by side, if not all living ones.
-        self.active: Dict[str, Living] = {}
+        self.active: Dict[str, Subsets] = {}
         #: `living` by side, known on the CPU whatever the device; empty when it may have changed.
-        self._living: Dict[str, Living] = {}
+        self._living: Dict[str, Subsets] = {}
         #: Epoch of alpha's data, from 1, batches taken from it, and pairs in them.
         self.register_buffer("data_position", torch.tensor(FIRST_POSITION))
         #: alpha's updates since a node's most probable operation last changed.
@@ -145,13 +145,13 @@ class Architecture(nn.Module):
         """Begin again with the first epoch of alpha's data."""
         self.data_position.copy_(torch.tensor(FIRST_POSITION))
 
-    def living(self, side: str) -> Living:
+    def living(self, side: str) -> Subsets:
         """The candidates of "encoder" or "decoder" that have not been eliminated."""
         if side not in self._living:
             self._living[side] = indices_of(getattr(self, f"{side}_living"))
         return self._living[side]
 
-    def searched(self) -> Dict[str, Living]:
+    def searched(self) -> Dict[str, Subsets]:
         """The candidates with which a search begins, by side."""
         living = {}
         for side, names in self.candidates.items():
@@ -213,7 +213,7 @@ class Architecture(nn.Module):
         return {side: getattr(self, f"{side}_last_choice").tolist() for side in CANDIDATES}
 
     @contextmanager
-    def restricted_to(self, active: Dict[str, Living]) -> Iterator[None]:
+    def restricted_to(self, active: Dict[str, Subsets]) -> Iterator[None]:
         """Within it, calls evaluate the candidates in `active` alone."""
         before, self.active = self.active, active
         try:
@@ -223,8 +223,8 @@ class Architecture(nn.Module):
 
     def mixture(self, side: str) -> Mixture:
         """The candidates that a call on "encoder" or "decoder" evaluates, with a graph to alpha."""
-        living = self.active.get(side) or self.living(side)
-        return Mixture(softmax_over(getattr(self, side), living), living)
+        active = self.active.get(side) or self.living(side)
+        return Mixture(softmax_over(getattr(self, side), active), active)
 
     def probabilities(self, side: str) -> Tensor:
         """softmax(alpha) over the living candidates: (s, searched splits, candidates)."""

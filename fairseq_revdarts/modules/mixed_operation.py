@@ -1,7 +1,7 @@
 """The mixed operation of a node, and its backward, one candidate at a time.
 
-While searching, with p = softmax(alpha) over the node's living candidate operations o (Liu et al.
-2019, equation 2; mixture.py says which live):
+While searching, with p = softmax(alpha) over the node's active candidate operations o (Liu et al.
+2019, equation 2; mixture.py says which these are):
 
     G(H) = sum_o p_o o(H)
 
@@ -50,11 +50,11 @@ class MixedOperation(nn.Module):
         Args:
             h: (T, B, C), in the precision that the operations compute in
             context: what the operations read in addition to H
-            mixture: the living candidates and their probabilities
+            mixture: the active candidates and their probabilities
         """
         context = self._with_dropout_mask(h, context)
         output = None
-        for index in mixture.living:
+        for index in mixture.active:
             term = self.candidates[index](h, context)
             output = _accumulate(output, term, mixture.probabilities, index)
         return output
@@ -81,7 +81,7 @@ class MixedOperation(nn.Module):
         context = self._with_dropout_mask(h, context)
         output, probabilities = None, mixture.probabilities
         dots = [grad.new_zeros(())] * len(self.candidates)
-        for index in mixture.living:
+        for index in mixture.active:
             candidate = self.candidates[index]
             tensors = (h, context.encoder_out, *candidate.parameters())
             wanted = [tensor for tensor in tensors if tensor in gradients]

@@ -1,8 +1,9 @@
-"""The living candidates: which candidates a call evaluates in each node, and their probabilities.
+"""The active candidates: which candidates a call evaluates in each node, and their probabilities.
 
-A node evaluates its living candidates alone, and p is the softmax of alpha over them. The paper's
-search keeps all candidates alive. Everything else is a rule for which candidates live and when: one
-of them (a sampled path, or a derived network), a random subset, or ever fewer.
+A candidate lives until it is eliminated. In each call some of the living candidates of a node are
+active: the node evaluates these alone, and p is the softmax of alpha over them. In the paper's
+search all candidates live and are active, always. Everything else is a rule for which ones are, and
+when: one of them (a sampled path, or a derived network), a random subset, or ever fewer.
 
 A mixture belongs to one call: the backward evaluates the candidates of its forward, even if the
 architecture changes between the two.
@@ -14,8 +15,8 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-#: For each layer of the cell, for each searched split, the indices of the living candidates.
-Living = Tuple[Tuple[Tuple[int, ...], ...], ...]
+#: For each layer of the cell, for each searched split, the indices of some candidates.
+Subsets = Tuple[Tuple[Tuple[int, ...], ...], ...]
 #: A searched node: side, layer of the cell and split, from 0.
 Node = Tuple[str, int, int]
 
@@ -24,11 +25,11 @@ class NodeMixture(NamedTuple):
     """A node's part of a mixture.
 
     Args:
-        living: indices of the candidates that are evaluated
+        active: indices of the candidates that are evaluated
         probabilities: (candidates,); None if the node is not searched
     """
 
-    living: Tuple[int, ...]
+    active: Tuple[int, ...]
     probabilities: Optional[Tensor] = None
 
 
@@ -38,30 +39,30 @@ SINGLE = NodeMixture((0,))
 
 @dataclass(frozen=True)
 class Mixture:
-    """The living candidates of a stack's searched nodes in one call.
+    """The active candidates of a stack's searched nodes in one call.
 
     Args:
-        probabilities: (s, searched splits, candidates); 0 for candidates that do not live
-        living: their indices
+        probabilities: (s, searched splits, candidates); 0 for candidates that are idle
+        active: the indices of the others
     """
 
     probabilities: Tensor
-    living: Living
+    active: Subsets
 
     def node(self, row: int, k: int) -> NodeMixture:
         """The part of split `k`, from 0, in layer `row` of the cell; SINGLE if it is fixed."""
-        if k >= len(self.living[row]):
+        if k >= len(self.active[row]):
             return SINGLE
-        return NodeMixture(self.living[row][k], self.probabilities[row, k])
+        return NodeMixture(self.active[row][k], self.probabilities[row, k])
 
 
-def all_living(alpha: Tensor) -> Living:
+def all_living(alpha: Tensor) -> Subsets:
     """All candidates of every node; `alpha` is (s, searched splits, candidates)."""
     layers, splits, candidates = alpha.shape
     return ((tuple(range(candidates)),) * splits,) * layers
 
 
-def indices_of(mask: Tensor) -> Living:
+def indices_of(mask: Tensor) -> Subsets:
     """The indices where `mask` (s, searched splits, candidates) is True.
 
     Raises:
@@ -76,23 +77,23 @@ def indices_of(mask: Tensor) -> Living:
     return living
 
 
-def softmax_over(alpha: Tensor, living: Living) -> Tensor:
-    """softmax(alpha) over the living candidates, 0 for the others.
+def softmax_over(alpha: Tensor, active: Subsets) -> Tensor:
+    """softmax(alpha) over the active candidates, 0 for the others.
 
     Args:
         alpha: (s, searched splits, candidates)
-        living: of every node
+        active: those of every node
     """
-    if living == all_living(alpha):
+    if active == all_living(alpha):
         return alpha.softmax(dim=-1)
     idle = torch.ones(alpha.shape, dtype=torch.bool, device="cpu")
-    for i, layer in enumerate(living):
+    for i, layer in enumerate(active):
         for k, indices in enumerate(layer):
             idle[i, k, list(indices)] = False
     return alpha.masked_fill(idle.to(alpha.device, non_blocking=True), -torch.inf).softmax(dim=-1)
 
 
-def without(living: Living, layer: int, split: int, candidate: int) -> Living:
+def without(living: Subsets, layer: int, split: int, candidate: int) -> Subsets:
     """`living` without one candidate of one node; all numbers from 0."""
     cell = [list(row) for row in living]
     cell[layer][split] = tuple(index for index in cell[layer][split] if index != candidate)

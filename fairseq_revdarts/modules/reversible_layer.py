@@ -86,7 +86,7 @@ class ReversibleLayer(nn.Module):
 
         Args:
             context: what the operations read in addition to H
-            mixture: the stack's living candidates; None in a derived network
+            mixture: the stack's active candidates; None in a derived network
             call: the state of this call
         """
         return [
@@ -114,7 +114,7 @@ class Coupling:
         layer: the layer
         k: the part of the stream that the step replaces, from 0
         context: what the operations read in addition to H
-        mixture: the node's living candidates and their probabilities
+        mixture: the node's active candidates and their probabilities
         call: the state of this call
     """
 

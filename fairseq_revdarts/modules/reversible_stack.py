@@ -44,7 +44,7 @@ class ReversibleStack(nn.Module):
         Args:
             x: (T, B, d); its dtype is the one that the operations compute in
             context: what the operations read in addition to H
-            mixture: the living candidates and their probabilities; None in a derived network
+            mixture: the active candidates and their probabilities; None in a derived network
 
         Returns:
             (T, B, d), of the dtype of `x`

@@ -19,8 +19,8 @@ import torch
 from fairseq.models import FairseqEncoderDecoderModel
 
 from ..genotype import Genotype
+from ..search.active import active_on
 from ..search.latency_table import MEASURES, SIZES, LatencyTable, Times
-from ..search.living import living_on
 from ..search_space import CANDIDATES, FIXED_LAST_OPERATION, searched_splits
 from .measure import Steps, measure_time, time_beam_search
 from .workload import Workload
@@ -127,7 +127,7 @@ def _fastest(
         for number, (name, (model, path)) in enumerate(subjects.items(), 1):
             turn = "warming up" if run < 0 else f"run {run + 1} of {runs}"
             report(f"{turn}, {number} of {len(subjects)}: {name}")
-            with model.architecture.restricted_to(living_on(path)) if path else nullcontext():
+            with model.architecture.restricted_to(active_on(path)) if path else nullcontext():
                 seconds = _seconds(workload, name, steps[id(model)])
             if run >= 0:
                 so_far = times[name]

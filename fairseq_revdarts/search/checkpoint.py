@@ -11,7 +11,7 @@ from fairseq.data.iterators import EpochBatchIterator
 from torch import Tensor
 
 from ..derivation import Table, derive_genotype, non_finite_nodes
-from ..modules.mixture import Living, indices_of
+from ..modules.mixture import Subsets, indices_of
 from ..search_space import CANDIDATES, chosen_candidates
 from ..utils.reading import reading
 
@@ -54,7 +54,7 @@ class SavedSearch:
         """(s, searched splits, candidates) of each side."""
         return [np.shape(self.alphas[side]) for side in CANDIDATES]
 
-    def living(self) -> Dict[str, Living]:
+    def living(self) -> Dict[str, Subsets]:
         """The candidates that have not been eliminated."""
         return {
             side: indices_of(torch.tensor(self.alphas[side]) > -math.inf) for side in CANDIDATES

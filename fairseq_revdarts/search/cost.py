@@ -26,11 +26,11 @@ from ..derivation import Table
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.architecture import Architecture
-from ..modules.mixture import Living, softmax_over
+from ..modules.mixture import Subsets, softmax_over
 from ..search_space import CANDIDATES, searched_splits
+from .active import active_on
 from .config import DEFAULT_COST_WEIGHT, BilevelSearchConfig
 from .latency_table import LatencyTable, load_latency_table
-from .living import living_on
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Costs:
     fixed: float
     tables: Dict[str, Table]
 
-    def least(self, living: Mapping[str, Living]) -> float:
+    def least(self, living: Mapping[str, Subsets]) -> float:
         """The cost of the cheapest network of the living candidates, given by side."""
         return self.fixed + sum(
             min(row[index] for index in indices)
@@ -71,7 +71,7 @@ class Costs:
 
     def of(self, genotype: Genotype) -> float:
         """The cost of one network."""
-        return self.least(living_on(genotype))
+        return self.least(active_on(genotype))
 
 
 def parameter_costs(model: RevDartsTransformerModel) -> Costs:
@@ -145,7 +145,7 @@ class Budget:
         weight = DEFAULT_COST_WEIGHT if cfg.cost_weight is None else cfg.cost_weight
         return cls(costs, cfg.cost_limit, weight)
 
-    def check_possible(self, living: Mapping[str, Living]) -> None:
+    def check_possible(self, living: Mapping[str, Subsets]) -> None:
         """Raise a ValueError if no network of the living candidates is within the limit."""
         if not self.allows(living):
             kind, least = self.costs.kind, self.costs.least(living)
@@ -154,7 +154,7 @@ class Budget:
                 f"{in_words(kind, least)}; a limit of at least that is needed, or smaller sizes"
             )
 
-    def allows(self, living: Mapping[str, Living]) -> bool:
+    def allows(self, living: Mapping[str, Subsets]) -> bool:
         """Whether a network of the living candidates is within the limit."""
         return self.costs.least(living) <= self.limit
 
@@ -168,7 +168,7 @@ class Budget:
             (p.double() * self._table(side, p.device)).sum() for side, p in probabilities.items()
         )
 
-    def penalty(self, alphas: Mapping[str, Tensor], living: Mapping[str, Living]) -> Tensor:
+    def penalty(self, alphas: Mapping[str, Tensor], living: Mapping[str, Subsets]) -> Tensor:
         """What alpha's loss gains, a scalar; `alphas` by side (s, searched splits, candidates)."""
         cost = self.expected({side: softmax_over(alphas[side], living[side]) for side in alphas})
         return self.weight * torch.relu(cost / self.limit - 1)

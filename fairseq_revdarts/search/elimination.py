@@ -22,7 +22,7 @@ from typing import ClassVar, Dict, Optional, Tuple
 
 from ..derivation import rows_by_node, softmax
 from ..genotype import operations_by_node
-from ..modules.mixture import Living, Node, without
+from ..modules.mixture import Node, Subsets, without
 from ..search_space import CANDIDATES
 from ..utils.flags import Flags
 from .config import BilevelSearchConfig, parse_elimination_share
@@ -181,7 +181,7 @@ class Elimination(Strategy):
             shuffled = sorted(living, key=lambda _: generator.random())
             return tuple(sorted(shuffled[: self._part(len(living))]))
 
-        def of(side: Living) -> Living:
+        def of(side: Subsets) -> Subsets:
             return tuple(tuple(map(draw, layer)) for layer in side)
 
         return {side: of(self.model.architecture.living(side)) for side in CANDIDATES}

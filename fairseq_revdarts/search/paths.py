@@ -13,8 +13,8 @@ from ..genotype import Genotype, random_genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..modules.mixture import Node
 from ..search_space import CANDIDATES
+from .active import active_on
 from .bilevel import to_device
-from .living import living_on
 from .processes import add_over_processes, rank_and_processes
 
 #: alpha of the operations of the best path, 0 for all others: their probability is then 1.
@@ -73,7 +73,7 @@ def measure_paths(
     training = model.training
     model.eval()
     for number in range(rank, len(paths), processes):
-        with model.architecture.restricted_to(living_on(paths[number])):
+        with model.architecture.restricted_to(active_on(paths[number])):
             for column, batch in enumerate(batches):
                 losses[number, column] = criterion(model, batch)[0] / tokens
     model.train(training)
@@ -116,6 +116,6 @@ def mark_best(model: RevDartsTransformerModel, losses: Mapping[Genotype, float])
         return
     for side, alpha in zip(CANDIDATES, model.architecture.alphas()):
         alpha.zero_()
-        for row, layer in zip(alpha, living_on(best)[side]):
+        for row, layer in zip(alpha, active_on(best)[side]):
             for node, (chosen,) in zip(row, layer):
                 node[chosen] = MARK

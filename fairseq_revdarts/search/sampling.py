@@ -13,7 +13,7 @@ Li & Talwalkar 2019, "Random Search and Reproducibility"). Zhao et al. (2021) re
 from typing import List, Optional
 
 from ..genotype import Genotype
-from .living import living_on
+from .active import active_on
 from .paths import by_path, mark_best, random_path
 from .strategy import Active, Measure, Strategy
 
@@ -52,4 +52,4 @@ class Sampling(Strategy):
         return [random_path(self.model, self.cfg.seed, name) for name in names]
 
     def _path(self, name: object) -> Active:
-        return living_on(random_path(self.model, self.cfg.seed, name))
+        return active_on(random_path(self.model, self.cfg.seed, name))

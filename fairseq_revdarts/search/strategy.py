@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from ..modules.mixture import Living
+from ..modules.mixture import Subsets
 from ..utils.flags import Flags
 from .config import BilevelSearchConfig
 from .cost import Budget
 
 #: The candidates that calls evaluate, by side; a side that is no key evaluates all living ones.
-Active = Dict[str, Living]
+Active = Dict[str, Subsets]
 ALL_LIVING: Active = {}
 #: From paths to their losses on the first N batches of alpha's share: what `measure_paths` returns.
 Measure = Callable[[Sequence[Genotype], int], Tensor]
@@ -26,7 +26,7 @@ OF_PAPER = (3e-4, 1e-3)
 
 
 class Strategy(ABC):
-    """Which candidates live in an update, and what is decided after it.
+    """Which candidates are active in an update, and what is decided after it.
 
     Updates are numbered from 1. All answers are functions of the update, --seed and the state of
     alpha: so all processes give the same ones, and so does a resumed search.

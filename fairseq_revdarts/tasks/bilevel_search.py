@@ -14,6 +14,7 @@ from torch import nn
 
 from ..data.alpha_batches import AlphaBatches
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
+from ..search.active import forget_idle_gradients
 from ..search.bilevel import AlphaStep, alpha_optimizer
 from ..search.checkpoint import SavedSearch, saves_after
 from ..search.checks import (
@@ -26,7 +27,6 @@ from ..search.config import BilevelSearchConfig, parse_betas
 from ..search.cost import Budget
 from ..search.gradient_buffer import GradientBuffer
 from ..search.level_loss import LevelLoss, exact
-from ..search.living import forget_idle_gradients
 from ..search.monitor import SearchMonitor
 from ..search.paths import measure_paths
 from ..search.processes import is_master, sum_over_processes

@@ -16,7 +16,7 @@ from running import SEARCH, assert_same_weights, read_log, run, train, train_in_
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
 from fairseq_revdarts.genotype import Genotype
 from fairseq_revdarts.search import sampling
-from fairseq_revdarts.search.living import living_on
+from fairseq_revdarts.search.active import active_on
 from fairseq_revdarts.search.paths import MARK, mark_best, measure_paths, random_path
 from fairseq_revdarts.search_space import CANDIDATES, CROSS_ATTENTION
 from fairseq_revdarts.tasks import bilevel_search
@@ -70,7 +70,7 @@ def test_within_a_path_the_supernet_is_the_derived_network():
     derived = build_model(TYPES, genotype=path.to_json(), backprop="reconstruct")
     copy_weights(SUPERNET, derived, path)
     before = list(SUPERNET.state_dict())
-    with SUPERNET.architecture.restricted_to(living_on(path)):
+    with SUPERNET.architecture.restricted_to(active_on(path)):
         loss, of_path = gradients(SUPERNET)
     # The one candidate of a derived network's node is its first.
     of_path = {re.sub(r"candidates\.\d+", "candidates.0", n): g for n, g in of_path.items()}
@@ -90,7 +90,7 @@ def test_paths_have_the_losses_of_evaluation_per_token_and_the_best_is_marked():
     with torch.no_grad():
         SUPERNET.eval()
         for path, loss in zip(paths, losses):
-            with SUPERNET.architecture.restricted_to(living_on(path)):
+            with SUPERNET.architecture.restricted_to(active_on(path)):
                 total, tokens, _ = criterion(SUPERNET, sample())
             assert loss == pytest.approx(float(total) / tokens)
         SUPERNET.train()

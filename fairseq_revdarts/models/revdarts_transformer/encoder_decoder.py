@@ -1,7 +1,7 @@
 """Encoder and decoder: factorised embeddings, a reversible stack, a final LayerNorm.
 
 Supernet and derived network are built from the same layers and nodes; a derived network's nodes
-hold one candidate operation each, a supernet's hold all of them and mix the living ones.
+hold one candidate operation each, a supernet's hold all of them and mix the active ones.
 """
 
 import math
@@ -21,7 +21,7 @@ from ...modules.reversible_layer import ReversibleLayer
 from ...modules.reversible_stack import ReversibleStack
 from .config import NetworkShape, RevDartsTransformerConfig
 
-#: Gives the living candidates of a stack's next call, or None in a derived network.
+#: Gives the active candidates of a stack's next call, or None in a derived network.
 MixtureOfCall = Callable[[], Optional[Mixture]]
 
 

@@ -1,4 +1,4 @@
-"""Sets of living candidates: those of a path, and the weights that a set leaves idle."""
+"""Active candidates: those of a path, and the weights that others leave idle."""
 
 from typing import Dict, Iterator
 
@@ -7,12 +7,12 @@ from torch import nn
 
 from ..genotype import Genotype
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from ..modules.mixture import Living
+from ..modules.mixture import Subsets
 from ..search_space import CANDIDATES, searched_splits
 
 
-def living_on(path: Genotype) -> Dict[str, Living]:
-    """One living candidate in each searched node: the operation that `path` names."""
+def active_on(path: Genotype) -> Dict[str, Subsets]:
+    """One active candidate in each searched node: the operation that `path` names."""
 
     def layer(side: str, names: tuple) -> tuple:
         searched = names[: searched_splits(side, len(names))]
@@ -22,7 +22,7 @@ def living_on(path: Genotype) -> Dict[str, Living]:
 
 
 def forget_idle_gradients(
-    model: RevDartsTransformerModel, active: Dict[str, Living], optimizer: FairseqOptimizer
+    model: RevDartsTransformerModel, active: Dict[str, Subsets], optimizer: FairseqOptimizer
 ) -> None:
     """Leave the weights of idle candidates without a gradient: theta's optimizer skips them.
 
@@ -47,13 +47,13 @@ def forget_idle_gradients(
 
 
 def _idle_weights(
-    model: RevDartsTransformerModel, active: Dict[str, Living]
+    model: RevDartsTransformerModel, active: Dict[str, Subsets]
 ) -> Iterator[nn.Parameter]:
     """The weights of all candidates that the update has not evaluated."""
     for side, stack in zip(CANDIDATES, model.stacks()):
         cell = active.get(side) or model.architecture.living(side)
         for layer in stack.layers:
-            for node, living in zip(layer.nodes, cell[layer.cell_row]):
+            for node, indices in zip(layer.nodes, cell[layer.cell_row]):
                 for index, candidate in enumerate(node.candidates):
-                    if index not in living:
+                    if index not in indices:
                         yield from candidate.parameters()
