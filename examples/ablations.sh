@@ -72,7 +72,7 @@ run_row() { # NAME FLAGS TITLE PAPER
     stage generate "translate the test set with $1" generate found
     stage score "score $1" score found
     local parameters loss bleu
-    loss=$(sed -nE "s/.*valid on .* nll_loss[ =]([0-9.]+).*/\1/p" "$work/stages/train.log" | tail -n 1)
+    loss=$(sed -nE "s/.*valid on .* nll_loss[ =]([^ ]+).*/\1/p" "$work/stages/train.log" | tail -n 1)
     parameters=$(sed -n 's/^parameters = //p' "$work/stages/score.log" | tail -n 1)
     bleu=$(sed -n 's/^BLEU = \([0-9.]*\).*/\1/p' "$work/stages/score.log" | tail -n 1)
     echo "| $3 | $parameters | ${loss:--} | $bleu | $4 | \`bash examples/ablations.sh FOLDER $1\` |" >"$work/row"

@@ -14,6 +14,7 @@ is not compared. A genotype that was trained with several seeds counts once, wit
 
 import argparse
 import json
+import math
 import re
 import statistics
 from collections import defaultdict
@@ -65,7 +66,7 @@ def network(work: Path, run: str) -> Dict[str, Any]:
         **settings_of(work / run / "checkpoint_last.pt"),
         "seed": int(seed),
         "parameters": int(numbers(r"^parameters = ([\d,]+)", score)[-1]),
-        "loss": numbers(r"valid on .* nll_loss[ =]([\d.]+)", log)[-1],
+        "loss": validation_loss(log),
         "bleu": numbers(r"^BLEU = ([\d.]+)", score)[-1],
         "chrf": numbers(r"^chrF2 = ([\d.]+)", score)[-1],
         "seconds": processor_seconds(log),
@@ -73,6 +74,12 @@ def network(work: Path, run: str) -> Dict[str, Any]:
         "translated": numbers(r"([\d.]+) tokens/s", work / f"stages/{run}-translate.log")[-1],
         "signatures": re.findall(r"signature: (\S+)", score.read_text(encoding="utf-8")),
     }
+
+
+def validation_loss(log: Path) -> float:
+    """The last one, in bits per token; infinity if it was no number."""
+    loss = numbers(r"valid on .* nll_loss[ =]([\d.]+|nan|inf)", log)[-1]
+    return loss if math.isfinite(loss) else math.inf
 
 
 def processor_seconds(log: Path) -> int:

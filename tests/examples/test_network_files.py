@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import math
 import re
 import statistics
 from tempfile import TemporaryDirectory
@@ -112,6 +113,17 @@ def test_files_of_something_else_are_refused(tmp_path):
     other.write_text("kind,rate,genotype,seed,parameters\nfound,0.008,,1,1000\n")
     output = run("python", MULTI30K / "table.py", tmp_path, "--add", other, fails=True)
     assert f"--add: {other}: no column loss there" in output
+
+
+@pytest.mark.parametrize("last, loss", [("2.5", 2.5), ("nan", math.inf), ("inf", math.inf)])
+def test_a_network_that_diverged_has_no_earlier_loss(monkeypatch, tmp_path, last, loss):
+    monkeypatch.syspath_prepend(MULTI30K)
+    log, line = (
+        tmp_path / "log",
+        "epoch 1 | valid on 'valid' subset | loss 4.1 | nll_loss {} | ppl 6\n",
+    )
+    log.write_text(line.format("2.8") + line.format(last))
+    assert load("table").validation_loss(log) == loss
 
 
 def test_times_are_shares_of_the_transformer(monkeypatch):
