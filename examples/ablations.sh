@@ -10,8 +10,8 @@
 set -euo pipefail
 
 # row | flags of the search | what is varied | BLEU in the paper, on WMT'14 English-German, as reported. The first
-# row has the paper's; all but the last two are searched by elimination. A network takes its splits, s and pooling from the genotype, and its width always
-# from ARCHITECTURE.
+# row has the paper's; all but the last two are searched by elimination. A network takes its splits, s and pooling
+# from the genotype, and its width always from ARCHITECTURE.
 rows() {
     cat <<'ROWS'
 max-s2       |                                                            | pooling max, s = 2, splits 2/3 | 28.4
@@ -56,8 +56,8 @@ saves="--save-interval-updates 1000" # of a base search, each checkpoint has 5 G
 train_flags="$saves ${TRAIN_FLAGS:-$settings}"
 tokenizer=13a
 mkdir -p "$prepared/ablations"
-keep_settings "$prepared/ablations" "a search of $search_updates updates with
-${SEARCH_FLAGS:-$settings}, a training of $train_updates with $train_flags; seed ${SEED:-1}, $architecture"
+keep_settings "$prepared/ablations" "a search of $search_updates updates with ${SEARCH_FLAGS:-$settings}, \
+a training of $train_updates with $train_flags; seed ${SEED:-1}, $architecture"
 
 run_row() { # NAME FLAGS TITLE PAPER
     work=$prepared/ablations/$1

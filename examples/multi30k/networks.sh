@@ -1,6 +1,10 @@
 # Source this after settings.sh: networks that are trained, translated and scored, several at a time. The
 # caller has set: parameters (of each), train_updates, train_flags, pooling (of random genotypes).
 
+least() { # NUMBER...: all learning rates are tried with the least seed, as table.py expects
+    printf '%s\n' "$@" | sort -n | head -n 1
+}
+
 prepare() {
     stage raw "copy the raw text" copy_raw
     stage binarise "split the text into pieces, binarise it" binarise

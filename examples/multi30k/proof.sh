@@ -116,7 +116,7 @@ for search in $(for kind in "${kinds[@]}"; do search_of "$kind"; done | awk '!se
 done
 await_fewer_than 1
 for kind in "${kinds[@]}"; do
-    first=$(seeds_of "$kind" | tr ' ' '\n' | sort -n | head -n 1)
+    first=$(least $(seeds_of "$kind"))
     for rate in "${rates[@]}"; do in_background train_at "$kind" "$first" "$rate"; done
 done
 await_fewer_than 1

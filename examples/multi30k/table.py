@@ -146,7 +146,7 @@ def spread(networks: List[Dict[str, Any]], name: str, form: str) -> Tuple[str, s
     """Mean, lowest and highest of a number, and its standard deviation."""
     numbers = each_of(networks, name)
     middle, least, most = (
-        format(x, form) for x in (mean(networks, name), min(numbers), max(numbers))
+        format(number, form) for number in (statistics.mean(numbers), min(numbers), max(numbers))
     )
     deviation = format(statistics.stdev(numbers), form) if len(numbers) > 1 else "-"
     return f"{middle} ({least} to {most})", deviation

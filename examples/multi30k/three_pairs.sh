@@ -31,7 +31,7 @@ read -ra kinds <<<"${KINDS:-transformer found random1 random2 evolved}"
 read -ra rates <<<"${RATES:-1e-3 2e-3 4e-3 8e-3}"
 read -ra seeds <<<"${SEEDS:-1 2 3}"
 first=${targets%% *}
-first_seed=$(printf '%s\n' "${seeds[@]}" | sort -n | head -n 1)
+first_seed=$(least "${seeds[@]}")
 found=${FOUND:-multi30k_en_de_2}
 
 enter() { # TARGET

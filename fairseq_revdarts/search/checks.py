@@ -10,9 +10,11 @@ from fairseq.distributed import utils as distributed_utils
 
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
 from ..utils.flags import flag_name
-from .config import COSTS, LEGACY_DDP, BilevelSearchConfig, parse_betas
-from .strategies import BY_NAME
+from .config import COSTS, BilevelSearchConfig, parse_betas
+from .strategies import strategy_of
 
+#: Two names of fairseq for the same backend.
+LEGACY_DDP = ("legacy_ddp", "no_c10d")
 WHOLE_MODEL = "alpha's step needs the whole model, and the same one, in every process"
 #: Flags of fairseq that a search does not take: the value that each must have, and why.
 NOT_WITH_A_SEARCH: Dict[str, Tuple[Any, str]] = {
@@ -62,7 +64,7 @@ def check_search_flags(cfg: BilevelSearchConfig) -> None:
                 f"{flag_name(flag)} {value}: not with --search-strategy {cfg.search_strategy}, it "
                 f"is a flag of {strategy}; {instead}"
             )
-    BY_NAME[str(cfg.search_strategy)].check_flags(cfg)
+    strategy_of(cfg).check_flags(cfg)
     for flag in ("alpha_lr", "alpha_weight_decay", "drift_limit"):
         value = getattr(cfg, flag)
         if value is not None and not 0 <= value < math.inf:
@@ -84,7 +86,7 @@ def check_training(cfg: BilevelSearchConfig) -> None:
             f"--alpha-start {cfg.alpha_start}: below --max-update, {cfg.max_update}, is needed: "
             "otherwise alpha never moves"
         )
-    schedule = BY_NAME[str(cfg.search_strategy)].schedule
+    schedule = strategy_of(cfg).schedule
     if "max_update" in schedule.get("optimization", ()) and cfg.max_update < 1:
         raise ValueError(
             f"--max-update {cfg.max_update}: --search-strategy {cfg.search_strategy} needs to know "
@@ -134,7 +136,7 @@ def check_idle_candidates(cfg: BilevelSearchConfig, model: RevDartsTransformerMo
     """
     reconstructs = all(stack.backprop == "reconstruct" for stack in model.stacks())
     bears_idle = reconstructs or str(cfg.ddp_backend) in LEGACY_DDP
-    leaves_idle = BY_NAME[str(cfg.search_strategy)].leaves_idle
+    leaves_idle = strategy_of(cfg).leaves_idle
     if cfg.distributed_world_size > 1 and leaves_idle and not bears_idle:
         raise ValueError(
             f"--ddp-backend {cfg.ddp_backend} with --search-strategy {cfg.search_strategy}: an "
@@ -153,7 +155,7 @@ def _check_cost(cfg: BilevelSearchConfig) -> None:
                 )
         return
     what = f"--cost {cfg.cost}"
-    if not BY_NAME[str(cfg.search_strategy)].trains_alpha:
+    if not strategy_of(cfg).trains_alpha:
         raise ValueError(
             f"{what}: not with --search-strategy {cfg.search_strategy}, whose alpha is not trained"
         )

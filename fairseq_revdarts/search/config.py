@@ -9,8 +9,6 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import II
 
-#: Two names of fairseq for the same backend.
-LEGACY_DDP = ("legacy_ddp", "no_c10d")
 STRATEGIES = ("darts", "sampling", "elimination", "evolution")
 COSTS = ("parameters", "latency")
 #: Nats per token that an expected cost of twice --cost-limit adds to alpha's loss.

@@ -145,9 +145,8 @@ class Elimination(Strategy):
         if undecided and is_master():
             _, end = parse_elimination_share(self.cfg.elimination_share)
             logger.info(
-                f"{undecided} of {len(living)} nodes have several "
-                f"candidates left; all are decided by update "
-                f"{math.ceil(end * self.cfg.max_update)}"
+                f"{undecided} of {len(living)} nodes have several candidates left; all are decided "
+                f"by update {math.ceil(end * self.cfg.max_update)}"
             )
 
     def alpha_defaults(self) -> Tuple[float, float]:

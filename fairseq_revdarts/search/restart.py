@@ -12,7 +12,7 @@ from ..modules.architecture import Architecture
 from ..utils.flags import Flags, flag_name
 from .checkpoint import SavedSearch, load_checkpoint, search_of
 from .config import BilevelSearchConfig
-from .strategies import BY_NAME
+from .strategies import strategy_of
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _check_schedule(ours: Any, theirs: Any, path: str) -> None:
             f"{flag}: the search in {path} has {saved}, and another strategy cannot go on with its "
             "alpha; keep it, or pass --reset-optimizer, which starts a new search with its weights"
         )
-    schedule = BY_NAME[str(ours["task"]["search_strategy"])].schedule
+    schedule = strategy_of(ours["task"]).schedule
     for flag, saved in _differences(ours, theirs, schedule):
         logger.warning(
             f"{flag}: the search in {path} has {saved}; its schedule follows from it, and goes on "

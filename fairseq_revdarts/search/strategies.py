@@ -2,6 +2,7 @@
 
 from typing import Dict, Type
 
+from .config import BilevelSearchConfig
 from .darts import Darts
 from .elimination import Elimination
 from .evolution import Evolution
@@ -15,3 +16,8 @@ BY_NAME: Dict[str, Type[Strategy]] = {
     "elimination": Elimination,
     "evolution": Evolution,
 }
+
+
+def strategy_of(cfg: BilevelSearchConfig) -> Type[Strategy]:
+    """The one that --search-strategy names."""
+    return BY_NAME[str(cfg.search_strategy)]

@@ -31,7 +31,7 @@ from ..search.monitor import SearchMonitor
 from ..search.paths import measure_paths
 from ..search.processes import is_master, sum_over_processes
 from ..search.restart import Restart, check_restored, has_ended, is_decided
-from ..search.strategies import BY_NAME
+from ..search.strategies import strategy_of
 from ..search.strategy import Measure, Strategy
 from ..utils.interruption import prepare_for_interruption
 from .divided_translation import DividedTranslationTask
@@ -106,8 +106,7 @@ class BilevelSearchTask(DividedTranslationTask):
             prepare_for_interruption()
             model.warns_of_no_search = False
             self._model, self.divides = model, True
-            strategy = BY_NAME[str(self.cfg.search_strategy)]
-            self._strategy = strategy(model, self.cfg, self._budget)
+            self._strategy = strategy_of(self.cfg)(model, self.cfg, self._budget)
             limits = (self.cfg.drift_interval, self.cfg.drift_limit, self.cfg.log_interval)
             self._monitor = SearchMonitor(model, *limits, self._budget)
         return model

@@ -8,6 +8,7 @@ import torch
 from running import SEARCH, load, train, train_in_process, weights
 
 from fairseq_revdarts.criterions.reversible_search import ReversibleSearchCriterion
+from fairseq_revdarts.genotype import load_genotype
 from fairseq_revdarts.search import bilevel
 
 FP16 = ["--fp16", "--fp16-no-flatten-grads", "--backprop=checkpoint"]
@@ -44,7 +45,13 @@ def poison_gradient(monkeypatch, number, value):
 
 
 def valid_json(folder):
-    """The search's log holds no NaN and no infinity, which are not JSON."""
+    """The search's files hold no NaN and no infinity, which are not JSON."""
+    load_genotype(str(folder / "genotype.json"))
+    return valid_log(folder)
+
+
+def valid_log(folder):
+    """As `valid_json`, but of search.jsonl alone."""
 
     def refuse(constant):
         raise ValueError(constant)
@@ -63,7 +70,7 @@ def test_a_loss_of_theta_that_is_no_number_ends_the_search(
     with pytest.raises(FloatingPointError, match="update 2: theta's gradients are not finite"):
         train_in_process(data, tmp_path, *SEARCH, *flags, updates=3)
     assert f"update 2: theta's loss is {value}" in caplog.text
-    assert [entry["update"] for entry in valid_json(tmp_path)] == [1]
+    assert [entry["update"] for entry in valid_log(tmp_path)] == [1]
     assert all(value.isfinite().all() for value in weights(tmp_path / "crash.pt").values())
     assert not (tmp_path / "genotype.json").exists()  # it is of checkpoints that go on
 
