@@ -83,7 +83,7 @@ def build_evolved(types=30, **flags):
     return EvolvedTransformerModel.build_model(config, task(types))
 
 
-def settings(side, channels=8, dropout=0.0, norm="pre"):
+def settings(side, channels=8, dropout=0.0, norm="pre", node_input="normalized"):
     return OperationSettings(
         channels=channels,
         encoder_channels=12,
@@ -91,6 +91,7 @@ def settings(side, channels=8, dropout=0.0, norm="pre"):
         ffn_width=10,
         causal=side == "decoder",
         norm=norm,
+        node_input=node_input,
         dropout=dropout,
         attention_dropout=dropout,
         activation_dropout=dropout,
@@ -109,7 +110,7 @@ def build_stack(
     norm="pre",
 ):
     """A stack in double precision, whose layers have the candidates `nodes` for each split."""
-    layer = (nodes, pooling, node_input, settings(side, dropout=dropout, norm=norm))
+    layer = (nodes, pooling, settings(side, dropout=dropout, norm=norm, node_input=node_input))
     layers = [ReversibleLayer(number, cell_layers, *layer) for number in range(depth)]
     stack = ReversibleStack(layers, backprop).double()
     for parameter in stack.parameters():  # no zero biases: a ReLU at zero has no derivative

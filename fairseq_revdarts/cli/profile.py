@@ -3,8 +3,8 @@
 Without --genotype it profiles the supernet: a step of theta, one of alpha, and the pair, each with
 no more gradients than it needs. In the rows "all gradients" both steps take the gradients of both,
 as plain DARTS does. With --genotype it profiles a training step and the beam search of the derived
-network, next to a fairseq transformer with as many parameters. A step is forward and backward,
-without the optimizer.
+network, next to a fairseq transformer with as many parameters, both with fairseq's label-smoothed
+cross entropy. A step is forward and backward, without the optimizer.
 
 With --estimate it prints memory and hours of a training: revdarts-profile --estimate -- DATA FLAGS.
 """
@@ -188,7 +188,13 @@ def profile(args: argparse.Namespace, report: Callable[[str], None]) -> List[Row
 def network_of(args: argparse.Namespace) -> Tuple[Workload, Dict[str, Any]]:
     """What a network computes, and its configuration."""
     workload = Workload(
-        args.tokens, args.length, args.vocabulary, args.precision, args.device, args.seed
+        args.tokens,
+        args.length,
+        args.vocabulary,
+        args.precision,
+        args.device,
+        args.seed,
+        searches=args.genotype is None,
     )
     flags = {name: getattr(args, name) for name in OF_THE_NETWORK}
     flags["encoder_layers"] = flags["decoder_layers"] = args.layers

@@ -21,6 +21,8 @@ class OperationSettings:
         ffn_width: inner width of the feed-forward network
         causal: True in the decoder
         norm: "pre" or "post": whether a LayerNorm comes before or after a candidate operation
+        node_input: "normalized" or "pooled": whether candidates without a LayerNorm before them
+            read H through one without weights
         dropout, attention_dropout, activation_dropout: as in fairseq's transformer
     """
 
@@ -30,6 +32,7 @@ class OperationSettings:
     ffn_width: int
     causal: bool
     norm: str = "pre"
+    node_input: str = "normalized"
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0

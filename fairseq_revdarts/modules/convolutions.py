@@ -94,22 +94,33 @@ class DynamicConvolution(Window):
     def forward(self, h: Tensor, context: Context) -> Tensor:
         h = F.glu(self.input_projection(h), dim=-1)
         h = zero_padding(h, context.padding_mask)
-        kernels, seen = self.kernel_projection(h), self.extended(h, context)
+        kernels = self.kernel_projection(h)
+        seen = h if context.incremental_state is None else self.extended(h, context)
+        first = len(seen) - len(h) - self.past_and_future[0]
         steps = -(-len(h) // -(-len(h) // self.BLOCK))  # a block's, in blocks as equal as can be
         blocks = [
-            self._convolve(block, seen[start : start + len(block) + self.width - 1])
+            self._convolve(block, seen, first + start)
             for start, block in zip(range(0, len(h), steps), kernels.split(steps))
         ]
-        return self.output_projection(torch.cat(blocks))
+        return self.output_projection(torch.cat(blocks) if len(blocks) > 1 else blocks[0])
 
-    def _convolve(self, kernels: Tensor, seen: Tensor) -> Tensor:
-        """(T, B, C) from the kernels' logits (T, B, heads * width) and (T + width - 1, B, C)."""
-        (steps, batch, _), channels = kernels.shape, seen.size(-1)
+    def _convolve(self, kernels: Tensor, seen: Tensor, first: int) -> Tensor:
+        """A block's output (T, B, C).
+
+        Args:
+            kernels: (T, B, heads * width), their logits
+            seen: (S, B, C), the inputs
+            first: of the inputs that the block's first kernel takes; those before 0 and from S on
+                are zeros, which the band leaves out
+        """
+        steps, batch, _ = kernels.shape
         columns = steps + self.width - 1
         band = kernels.new_full((batch * self.heads, steps, columns), -math.inf)
         # Row t of the band begins at column t.
         rows = band.as_strided((len(band), steps, self.width), (steps * columns, columns + 1, 1))
         rows.copy_(kernels.view(steps, -1, self.width).transpose(0, 1))
-        band = self.dropout(band.softmax(dim=-1))
-        heads = seen.view(columns, len(band), -1).transpose(0, 1)
-        return torch.bmm(band, heads).transpose(0, 1).reshape(steps, batch, channels)
+        band = self.dropout(band.softmax(dim=-1))[:, :, max(-first, 0) : len(seen) - first]
+        if first > 0 or first + columns < len(seen):  # a slice of all costs a copy, backwards
+            seen = seen[max(first, 0) : first + columns]
+        heads = seen.view(len(seen), len(band), -1).transpose(0, 1)
+        return torch.bmm(band, heads).transpose(0, 1).reshape(steps, batch, -1)

@@ -104,7 +104,7 @@ class MixedOperation(nn.Module):
         if rate == 0 or not (self.training or always):
             return context
         # In single precision whatever `h` is; on a CPU, faster than torch's dropout.
-        kept = torch.rand(h.shape, device=h.device) >= rate
+        kept = torch.rand(h.shape, device=h.device).ge_(rate)
         return replace(context, dropout_mask=kept.to(h.dtype).div_(1 - rate))
 
 

@@ -4,10 +4,14 @@ Every candidate maps H of shape (T, B, C) to (T, B, C). All but zero and identit
 pre-norm or, like in the paper, as post-norm:
 
     candidate(H) = mask * o(LayerNorm(H))            pre
-    candidate(H) = LayerNorm(H + mask * o(H))        post
+    candidate(H) = LayerNorm(N + mask * o(N))        post
 
-where the dropout mask is drawn once per node and shared by its candidates: they are compared under
-the same noise, and random numbers, which cost as much as a projection, are drawn once.
+where N is H through a LayerNorm without weights, or H itself (`node_input`), and identity is N. The
+stream grows with every layer. Attention that reads it without normalization is saturated from the
+start, because its logits grow with the square of H. So all candidates read it normalized.
+
+The dropout mask is drawn once per node and shared by its candidates: they are compared under the
+same noise, and random numbers, which cost as much as a projection, are drawn once.
 
 Padded positions never reach real ones, decoder operations are causal, and each decodes
 incrementally: given an incremental state, H is one time step and o keeps the past that it needs.
@@ -152,6 +156,11 @@ class FeedForward(nn.Module):
         return self.output_projection(self.dropout(F.relu(self.input_projection(h))))
 
 
+def as_read(h: Tensor, node_input: str) -> Tensor:
+    """N (T, B, C): H through a LayerNorm without weights, or H itself if it is read "pooled"."""
+    return F.layer_norm(h, h.shape[-1:]) if node_input == "normalized" else h
+
+
 class Zero(nn.Module):
     """No edge: contributes nothing."""
 
@@ -163,20 +172,21 @@ class Zero(nn.Module):
 
 
 class Identity(nn.Module):
-    """H itself."""
+    """H, normalized as the other candidates read it."""
 
     def __init__(self, settings: OperationSettings):
         super().__init__()
+        self.node_input = settings.node_input
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        return h
+        return as_read(h, self.node_input)
 
 
 class Normalized(nn.Module):
     """An operation o with its LayerNorm, before or after it.
 
     pre: mask * o(LayerNorm(H)). The node adds nothing but what o computes, as in RevNet.
-    post: LayerNorm(H + mask * o(H)). It adds H as well (Zhao et al. 2021, as reported).
+    post: LayerNorm(N + mask * o(N)). It adds N as well (Zhao et al. 2021, as reported, with H).
 
     The names of the weights say which: `input_norm`, or `layer_norm`. Weights that are loaded
     decide, so a checkpoint goes on computing what it was trained to compute.
@@ -184,6 +194,7 @@ class Normalized(nn.Module):
 
     def __init__(self, operation: nn.Module, settings: OperationSettings):
         super().__init__()
+        self.node_input = settings.node_input
         self._arrange(operation, LayerNorm(settings.channels), settings.norm)
 
     def _arrange(self, operation: nn.Module, layer_norm: nn.Module, norm: str) -> None:
@@ -195,7 +206,8 @@ class Normalized(nn.Module):
             self.operation, self.layer_norm = operation, layer_norm
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
-        output, mask = self.operation(self._input(h), context), context.dropout_mask
+        h, mask = self._input(h), context.dropout_mask
+        output = self.operation(h, context)
         if self.norm == "pre":
             return output if mask is None else output * mask
         return self.layer_norm(h + output if mask is None else torch.addcmul(h, output, mask))
@@ -205,7 +217,7 @@ class Normalized(nn.Module):
         return self.operation.alignment(self._input(h), context, heads)
 
     def _input(self, h: Tensor) -> Tensor:
-        return self.input_norm(h) if self.norm == "pre" else h
+        return self.input_norm(h) if self.norm == "pre" else as_read(h, self.node_input)
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args: Any) -> None:
         layer_norm = self.input_norm if self.norm == "pre" else self.layer_norm

@@ -3,9 +3,9 @@
 The stream of width d is split along the channels into n parts. A layer computes (Zhao et al. 2021,
 "multi-split reversible network", as reported)
 
-    Y_k = X_k + G_k(H_k)        H_k = N(pool(X_{k+1}, ..., X_n, Y_1, ..., Y_{k-1}))        k = 1..n
+    Y_k = X_k + G_k(H_k)        H_k = pool(X_{k+1}, ..., X_n, Y_1, ..., Y_{k-1})        k = 1..n
 
-with N a normalization, so that, from k = n down to 1, its inputs follow from its outputs:
+so that, from k = n down to 1, its inputs follow from its outputs:
 
     X_k = Y_k - G_k(H_k)
 
@@ -22,7 +22,6 @@ from functools import reduce
 from typing import Callable, ContextManager, Dict, List, Optional, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .call_state import CallState
@@ -38,7 +37,8 @@ def max_pooling(inputs: Sequence[Tensor]) -> Tensor:
 
 def average_pooling(inputs: Sequence[Tensor]) -> Tensor:
     """Elementwise mean of tensors of one shape."""
-    return reduce(torch.add, inputs) / len(inputs)
+    total = reduce(torch.add, inputs)
+    return total / len(inputs) if len(inputs) > 1 else total
 
 
 POOLING: Dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
@@ -50,16 +50,11 @@ POOLING: Dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 class ReversibleLayer(nn.Module):
     """One multi-split reversible layer: a node for each split.
 
-    Each node adds a vector of LayerNorm's length to its part of the stream, mostly a copy of its
-    input, so the stream grows with every layer. Without normalization it saturates attention from
-    the start, because the logits grow with its square. Nodes therefore read it normalized.
-
     Args:
         number: the layer's place in its stack, from 0
         cell_layers: s; layer `number` has row `number mod s` of the mixture
         operations: for each split, the candidate operations of its node
         pooling: "max" or "avg"
-        node_input: "normalized", or "pooled" alone
         settings: the settings of the candidate operations
     """
 
@@ -69,14 +64,12 @@ class ReversibleLayer(nn.Module):
         cell_layers: int,
         operations: Sequence[Sequence[Optional[str]]],
         pooling: str,
-        node_input: str,
         settings: OperationSettings,
     ):
         super().__init__()
         self.cell_row = number % cell_layers
         self.first_node = number * len(operations)
         self.pool = POOLING[pooling]
-        self.normalizes = node_input == "normalized"
         self.nodes = nn.ModuleList(MixedOperation(names, settings) for names in operations)
 
     def couplings(
@@ -99,11 +92,6 @@ class ReversibleLayer(nn.Module):
             )
             for k in range(len(self.nodes))
         ]
-
-    def node_input(self, streams: Sequence[Tensor]) -> Tensor:
-        """H of a node, from all other parts of the stream: all (T, B, C)."""
-        pooled = self.pool(streams)
-        return F.layer_norm(pooled, pooled.shape[-1:]) if self.normalizes else pooled
 
 
 @dataclass(frozen=True)
@@ -137,7 +125,7 @@ class Coupling:
     def forward(self, streams: Sequence[Tensor]) -> Tensor:
         """Y_k = X_k + G_k(H_k), from Y_1, ..., Y_{k-1}, X_k, ..., X_n: all (T, B, d/n)."""
         with self._state():
-            h = self.layer.node_input(others(streams, self.k)).to(self.call.dtype)
+            h = self.layer.pool(others(streams, self.k)).to(self.call.dtype)
             return streams[self.k] + self.node(h, self.context, self.mixture)
 
     def reverse(
@@ -161,7 +149,7 @@ class Coupling:
         wanted = {j: part for j, part in inputs.items() if part.requires_grad}
         with self._state():
             with torch.enable_grad():
-                pooled = self.layer.node_input(list(inputs.values()))
+                pooled = self.layer.pool(list(inputs.values()))
             h = pooled.detach().to(self.call.dtype).requires_grad_(bool(wanted))
             if wanted:
                 gradients[h] = torch.zeros_like(grad)  # in the precision of the stream

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, Tuple
 
 import torch
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
@@ -28,6 +29,7 @@ class Workload:
         precision: "fp32", "bf16" or "fp16", of weights and activations
         device: "cpu" or "cuda"
         seed: of weights and data
+        searches: whether the loss is that of a search; otherwise that of trainings
     """
 
     tokens: int
@@ -36,6 +38,7 @@ class Workload:
     precision: str
     device: str
     seed: int
+    searches: bool = True
 
     @property
     def positions(self) -> int:
@@ -54,9 +57,10 @@ class Workload:
         vocabularies = (self.vocabulary, self.vocabulary)
         return random_batch(self.tokens, self.length, vocabularies, self.device, self.seed)
 
-    def criterion(self) -> ReversibleSearchCriterion:
+    def criterion(self) -> LabelSmoothedCrossEntropyCriterion:
         """The loss of the steps."""
-        return ReversibleSearchCriterion(self.task(), sentence_avg=False, label_smoothing=0.1)
+        loss = ReversibleSearchCriterion if self.searches else LabelSmoothedCrossEntropyCriterion
+        return loss(self.task(), sentence_avg=False, label_smoothing=0.1)
 
     def build(self, flags: Dict[str, Any]) -> RevDartsTransformerModel:
         """A network of this package, with `flags` of its configuration."""

@@ -34,6 +34,7 @@ def build_stack(side: str, cfg: RevDartsTransformerConfig, shape: NetworkShape) 
         ffn_width=cfg.ffn_embed_dim,
         causal=side == "decoder",
         norm=str(cfg.operation_norm),
+        node_input=str(cfg.node_input),
         dropout=cfg.dropout,
         attention_dropout=cfg.attention_dropout,
         activation_dropout=cfg.activation_dropout,
@@ -45,7 +46,6 @@ def build_stack(side: str, cfg: RevDartsTransformerConfig, shape: NetworkShape) 
             len(cell),
             cell[number % len(cell)],
             shape.pooling,
-            str(cfg.node_input),
             settings,
         )
         for number in range(getattr(cfg, f"{side}_layers"))
@@ -233,7 +233,7 @@ class RevDartsDecoder(AligningDecoder, FairseqIncrementalDecoder):
     def _alignment(self, stream: Tensor, context: Context, heads: Optional[int]) -> Tensor:
         """(B, T, S) from the stack's output (T, B, d): the last node has read all other parts."""
         layer = self.stack.layers[-1]
-        h = layer.node_input(stream.chunk(self.stack.splits, dim=-1)[:-1])
+        h = layer.pool(stream.chunk(self.stack.splits, dim=-1)[:-1])
         return layer.nodes[-1].candidates[0].alignment(h, context, heads)
 
     def _context(
