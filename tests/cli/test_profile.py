@@ -32,6 +32,15 @@ SEARCH_ROWS = [
 RESIDENT = 12_300_000
 
 
+@pytest.mark.parametrize(
+    ("flags", "criterion"),
+    [((), "ReversibleSearchCriterion"), (("--genotype=random:1",), "LabelSmoothedCross")],
+)
+def test_the_loss_is_that_of_what_is_profiled(flags, criterion):
+    workload, _ = profile.network_of(profile.parse_arguments([*SMALL, *flags]))
+    assert type(workload.criterion()).__name__.startswith(criterion)
+
+
 @pytest.fixture(autouse=True)
 def without_more_processes(monkeypatch):
     """test_resident.py measures them."""

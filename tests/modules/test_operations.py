@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from fairseq_revdarts.models.revdarts_transformer.config import NODE_INPUTS, OPERATION_NORMS
 from fairseq_revdarts.modules import operations
 from fairseq_revdarts.modules.context import Context
 from fairseq_revdarts.modules.operations import build_operation
@@ -79,6 +80,21 @@ def test_convolutions_and_attention_see_both_sides_in_the_encoder(name):
         reach = {"conv_3": 1, "dynamic_conv_3": 1, "conv_5": 2}.get(name, 5)
         expected = list(range(max(0, 3 - reach), min(5, 4 + reach)))
     assert moved.nonzero().flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("norm", OPERATION_NORMS)
+@pytest.mark.parametrize(("side", "name"), EVERY)
+def test_every_candidate_reads_the_stream_normalized(side, name, norm):
+    """However far the stream has grown; unless it is read "pooled" without a LayerNorm before."""
+    h, encoder_out = normal(6, BATCH, CHANNELS), normal(SOURCE, BATCH, 12)
+    grown, where = 1000 * h + 7, context(side, 6, encoder_out=encoder_out)
+    for node_input in NODE_INPUTS:
+        torch.manual_seed(0)
+        how = settings(side, CHANNELS, norm=norm, node_input=node_input)
+        operation = build_operation(name, how).double().eval()
+        same = torch.allclose(operation(grown, where), operation(h, where), rtol=1e-3, atol=1e-4)
+        has_its_own = name == "zero" or (norm == "pre" and name != "identity")
+        assert same == (node_input == "normalized" or has_its_own)
 
 
 @pytest.mark.parametrize("pad_side", ["left", "right"])

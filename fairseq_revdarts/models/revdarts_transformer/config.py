@@ -77,8 +77,9 @@ class RevDartsTransformerConfig(FairseqDataclass):
     node_input: ChoiceEnum(NODE_INPUTS) = field(
         default="normalized",
         metadata={
-            "help": "what a node reads: its pooled inputs after a LayerNorm without weights "
-            "(normalized), or as they are (pooled)"
+            "help": "how candidate operations read the pooled inputs of their node: all through a "
+            "LayerNorm, their own or one without weights (normalized), or those without their own "
+            "before them as they are (pooled)"
         },
     )
     operation_norm: ChoiceEnum(OPERATION_NORMS) = field(
