@@ -95,21 +95,30 @@ class DynamicConvolution(Window):
         h = F.glu(self.input_projection(h), dim=-1)
         h = zero_padding(h, context.padding_mask)
         kernels = self.kernel_projection(h)
-        seen = h if context.incremental_state is None else self.extended(h, context)
-        first = len(seen) - len(h) - self.past_and_future[0]
+        if context.incremental_state is not None:
+            return self.output_projection(self._one_step(kernels, self.extended(h, context)))
         steps = -(-len(h) // -(-len(h) // self.BLOCK))  # a block's, in blocks as equal as can be
         blocks = [
-            self._convolve(block, seen, first + start)
+            self._convolve(block, h, start - self.past_and_future[0])
             for start, block in zip(range(0, len(h), steps), kernels.split(steps))
         ]
         return self.output_projection(torch.cat(blocks) if len(blocks) > 1 else blocks[0])
+
+    def _one_step(self, kernels: Tensor, window: Tensor) -> Tensor:
+        """(1, B, C) from the kernels' logits (1, B, heads * width) and the inputs (width, B, C).
+
+        A product and a sum: of one row per head, matrix products are slower.
+        """
+        kernels = self.dropout(kernels.view(-1, self.width).t().softmax(dim=0)).unsqueeze(-1)
+        heads = window.view(self.width, len(kernels[0]), -1)
+        return (kernels * heads).sum(dim=0).view_as(window[:1])
 
     def _convolve(self, kernels: Tensor, seen: Tensor, first: int) -> Tensor:
         """A block's output (T, B, C).
 
         Args:
             kernels: (T, B, heads * width), their logits
-            seen: (S, B, C), the inputs
+            seen: (S, B, C), all inputs
             first: of the inputs that the block's first kernel takes; those before 0 and from S on
                 are zeros, which the band leaves out
         """

@@ -105,7 +105,8 @@ def _build(workload: Workload, flags: Dict[str, Any], contestants: List[Contesta
 
     def steps(contestant: Contestant) -> Steps:
         if contestant.backprop is None:
-            return Steps(workload, workload.build_transformer(parameters, flags["encoder_layers"]))
+            size = (parameters, flags["encoder_layers"], flags["attention_heads"])
+            return Steps(workload, workload.build_transformer(*size))
         if contestant.strategy is not None:
             return ScheduledSteps(workload, model, contestant.strategy, gradients)
         return Steps(workload, model, contestant.all_gradients, gradients)

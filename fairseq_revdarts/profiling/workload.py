@@ -13,7 +13,7 @@ from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from ..criterions.reversible_search import ReversibleSearchCriterion
 from ..models.revdarts_transformer.config import RevDartsTransformerConfig
 from ..models.revdarts_transformer.model import RevDartsTransformerModel
-from .transformer_size import HEADS, transformer_widths
+from .transformer_size import transformer_widths
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -75,14 +75,16 @@ class Workload:
         model.warns_of_no_search = False
         return self._ready(model)
 
-    def build_transformer(self, parameters: int, layers: int) -> FairseqEncoderDecoderModel:
+    def build_transformer(
+        self, parameters: int, layers: int, heads: int
+    ) -> FairseqEncoderDecoderModel:
         """fairseq's transformer of about as many parameters."""
-        width, ffn_width = transformer_widths(parameters, self.vocabulary, layers)
+        width, ffn_width = transformer_widths(parameters, self.vocabulary, layers, heads)
         config = TransformerConfig(share_all_embeddings=True)
         config.max_source_positions = config.max_target_positions = self.positions
         for side in (config.encoder, config.decoder):
             side.layers, side.embed_dim, side.ffn_embed_dim = layers, width, ffn_width
-            side.attention_heads, side.normalize_before = HEADS, True
+            side.attention_heads, side.normalize_before = heads, True
         config.decoder.input_dim = config.decoder.output_dim = width
         torch.manual_seed(self.seed)
         return self._ready(TransformerModelBase.build_model(config, self.task()))

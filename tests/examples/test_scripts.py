@@ -142,7 +142,7 @@ def test_transformer_of_as_many_parameters(data, tmp_path):
     assert "--encoder-layers 3 --encoder-embed-dim" in run(*command, checkpoint, *rest)
     assert run(*command, checkpoint, *rest) == run(*command, parameters, *rest)
     workload = Workload(64, 8, 500, "fp32", "cpu", 1)
-    steps = Steps(workload, workload.build_transformer(parameters, layers=3))
+    steps = Steps(workload, workload.build_transformer(parameters, layers=3, heads=4))
     steps.theta()  # fairseq 0.12.2 holds copies of its weights that are never trained
     size = sum(weight.numel() for weight in steps.weights if weight.grad is not None)
     assert abs(size - parameters) <= 0.02 * parameters
