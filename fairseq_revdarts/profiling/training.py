@@ -12,6 +12,7 @@ from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks import TASK_REGISTRY, setup_task
 from fairseq.tasks.translation import TranslationTask
 
+from ..search.checks import check_idle_candidates, check_search_flags, check_training
 from ..tasks.bilevel_search import BilevelSearchTask
 from .workload import DTYPES, joint_dictionary, random_batch
 
@@ -72,6 +73,10 @@ class Training:
                 "--task bilevel_search: a search needs the supernet, --arch revdarts_transformer "
                 "without --genotype"
             )
+        if self.searches:
+            check_search_flags(self.task.cfg)
+            check_training(self.task.cfg)
+            check_idle_candidates(self.task.cfg, model)
         model.warns_of_no_search = not self.searches
         # fairseq 0.12.2 makes a tensor of the positions on the CPU in any case.
         return model.to(self.device, DTYPES[self.precision]).train()

@@ -29,6 +29,9 @@ TRANSFORMER = [
     *("--encoder-layers=2", "--decoder-layers=2", "--encoder-embed-dim=64"),
     *("--decoder-embed-dim=64", "--criterion=label_smoothed_cross_entropy"),
 ]
+IDLE_CANDIDATES = [
+    *("--distributed-world-size=2", "--backprop=store", "--search-strategy=elimination"),
+]
 #: What memory may be off by: attention is counted as torch computes it where no fast kernel is.
 FACTOR = 1.15
 
@@ -220,6 +223,15 @@ def test_the_dictionaries_are_those_of_the_data(capsys, data):
             "--task bilevel_search: a search needs the supernet",
         ),
         (["--estimate", "--vocabulary=2", "--", *SEARCHES], "--vocabulary 2: at least 5 is needed"),
+        (["--estimate", "--vocabulary=60", "--", *SEARCHES, "--alpha-split=2"], "--alpha-split 2"),
+        (
+            ["--estimate", "--vocabulary=60", "--", *SEARCHES, "--alpha-start=1000"],
+            "--alpha-start 1000: below --max-update, 1000, is needed",
+        ),
+        (
+            ["--estimate", "--vocabulary=60", "--", *SEARCHES, *IDLE_CANDIDATES],
+            "--ddp-backend pytorch_ddp with --search-strategy elimination: an update leaves",
+        ),
     ],
 )
 def test_errors_name_the_flag(capsys, tmp_path, monkeypatch, arguments, message):
