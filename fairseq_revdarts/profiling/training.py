@@ -74,8 +74,6 @@ class Training:
                 "without --genotype"
             )
         if self.searches:
-            check_search_flags(self.task.cfg)
-            check_training(self.task.cfg)
             check_idle_candidates(self.task.cfg, model)
         model.warns_of_no_search = not self.searches
         # fairseq 0.12.2 makes a tensor of the positions on the CPU in any case.
@@ -116,6 +114,9 @@ def read_training(flags: List[str], length: int, vocabulary: Optional[int]) -> T
         raise ValueError("--max-tokens or --batch-size is needed: the size of a batch")
     if not cfg.optimization.max_update:
         raise ValueError("--max-update is needed: the length of the training")
+    if issubclass(task, BilevelSearchTask):
+        check_search_flags(cfg.task)
+        check_training(cfg.task)
     if vocabulary is not None:
         symbols = joint_dictionary(vocabulary)
         return Training(cfg, task(cfg.task, symbols, symbols), tokens, length)

@@ -32,15 +32,6 @@ SEARCH_ROWS = [
 RESIDENT = 12_300_000
 
 
-@pytest.mark.parametrize(
-    ("flags", "criterion"),
-    [((), "ReversibleSearchCriterion"), (("--genotype=random:1",), "LabelSmoothedCross")],
-)
-def test_the_loss_is_that_of_what_is_profiled(flags, criterion):
-    workload, _ = profile.network_of(profile.parse_arguments([*SMALL, *flags]))
-    assert type(workload.criterion()).__name__.startswith(criterion)
-
-
 @pytest.fixture(autouse=True)
 def without_more_processes(monkeypatch):
     """test_resident.py measures them."""
@@ -128,6 +119,15 @@ def test_derived_network_beside_the_transformer(tmp_path):
     assert max(sizes) <= 1.05 * min(sizes)
     assert all("alpha" not in row for row in rows.values())
     assert rows["store"]["generated_a_second"] and rows["fairseq transformer"]["generated_a_second"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "criterion"),
+    [((), "ReversibleSearchCriterion"), (("--genotype=random:1",), "LabelSmoothedCross")],
+)
+def test_the_loss_is_that_of_what_is_profiled(flags, criterion):
+    workload, _ = profile.network_of(profile.parse_arguments([*SMALL, *flags]))
+    assert type(workload.criterion()).__name__.startswith(criterion)
 
 
 def test_out_of_memory_is_reported_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
