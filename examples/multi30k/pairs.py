@@ -1,9 +1,10 @@
 """Print how good each kind of network is on each pair of languages. three_pairs.sh calls this.
 
-Reads WORK/SOURCE-TARGET, a folder for each pair, as table.py does. A kind is shown at its best
-learning rate: that of the least validation loss on the pair for which several were tried. Also
-writes WORK/networks.csv, one row for each network, which `revdarts-plot` draws. Times are shares of
-fairseq's transformer: processor seconds of the training, and seconds per token of the translation.
+Reads WORK/SOURCE-TARGET, a folder for each pair, as table.py does. Each genotype has a row, with
+the BLEU of each seed in brackets. A kind is shown at its best learning rate: that of the least
+validation loss on the pair for which several were tried. Also writes WORK/networks.csv, one row for
+each network, which `revdarts-plot` draws. Times are shares of fairseq's transformer: processor
+seconds of the training, and seconds per token of the translation.
 
 With --add, networks that were trained elsewhere count, too, but not for the times.
 """
@@ -13,9 +14,9 @@ import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
-from network_files import COLUMNS, accept_files, each_of, with_added, write_networks
+from network_files import COLUMNS, accept_files, with_added, write_networks
 from table import best_of, mean, measured, networks_in, signatures_of
 
 REFERENCE = "transformer"
@@ -23,9 +24,9 @@ HEADINGS = (
     "pair",
     "network",
     "learning rate",
-    "trainings",
-    "BLEU, mean",
-    "its standard deviation",
+    "seeds",
+    "BLEU",
+    "standard deviation",
     "ahead of the transformer",
     "chrF",
     "validation loss, bits per token",
@@ -44,10 +45,9 @@ def scored(work: Path) -> List[Dict[str, Any]]:
     ]
 
 
-def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
-    """A row of the table."""
-    networks, reference = kinds[kind], kinds.get(REFERENCE)
-    scores = each_of(networks, "bleu")
+def row(networks: List[Dict[str, Any]], reference: List[Dict[str, Any]]) -> str:
+    """A row of the table: the trainings of one genotype, next to those of the transformer."""
+    scores = [each["bleu"] for each in networks]
     lead = training = translating = "-"
     if reference:
         lead = f"{mean(networks, 'bleu') - mean(reference, 'bleu'):+.2f}"
@@ -59,11 +59,11 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
             training = f"{mean(timed, 'seconds') / mean(reference, 'seconds'):.2f}"
             translating = f"{mean(reference, 'translated') / mean(timed, 'translated'):.2f}"
     cells = (
-        pair,
-        kind,
+        networks[0]["pair"],
+        networks[0]["kind"],
         f"{networks[0]['rate']:g}",
-        str(len(networks)),
-        f"{statistics.mean(scores):.2f}",
+        ", ".join(str(each["seed"]) for each in networks),
+        f"{mean(networks, 'bleu'):.2f} ({', '.join(f'{score:.2f}' for score in scores)})",
         f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-",
         lead,
         f"{mean(networks, 'chrf'):.2f}",
@@ -75,6 +75,21 @@ def row(pair: str, kind: str, kinds: Dict[str, List[Dict[str, Any]]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def best_rates(networks: List[Dict[str, Any]], tuned: str, rates: List[str]) -> Dict[str, float]:
+    """The learning rate of each kind that was trained on the pair `tuned`."""
+    kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
+    for each in networks:
+        if each["pair"] == tuned:
+            kinds[each["kind"]].append(each)
+    best = {}
+    for kind, members in kinds.items():
+        try:
+            best[kind] = float(best_of(rates, members))
+        except ValueError as error:
+            print(f"{tuned}, {kind}: {error}", file=sys.stderr)
+    return best
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -83,28 +98,17 @@ def main() -> None:
     parser.add_argument("rates", metavar="RATE", nargs="+")
     accept_files(parser, pairs=True)
     args = parser.parse_args()
-    pairs: Dict[str, Dict[str, List[Dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for each in with_added(scored(args.work), args.add):
-        pairs[each["pair"]][each["kind"]].append(each)
-    best = {}
-    for kind, members in pairs[args.tuned].items():
-        try:
-            best[kind] = float(best_of(args.rates, members))
-        except ValueError as error:
-            print(f"{args.tuned}, {kind}: {error}", file=sys.stderr)
+    networks = with_added(scored(args.work), args.add)
+    best = best_rates(networks, args.tuned, args.rates)
     if not best:
         parser.error(f"{args.tuned}: nothing to choose learning rates by")
-    shown = []
+    shown = [each for each in networks if each["rate"] == best.get(each["kind"])]
+    rows: Dict[Tuple[str, str, str], List[Dict[str, Any]]] = defaultdict(list)
+    for each in shown:
+        rows[each["pair"], each["kind"], each["genotype"]].append(each)
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
-    for pair, kinds in sorted(pairs.items()):
-        chosen = {
-            kind: [each for each in members if each["rate"] == best[kind]]
-            for kind, members in kinds.items()
-            if kind in best
-        }
-        for kind in sorted(filter(chosen.get, chosen), key=lambda kind: mean(chosen[kind], "loss")):
-            print(row(pair, kind, chosen))
-            shown += chosen[kind]
+    for key in sorted(rows, key=lambda key: (key[0], mean(rows[key], "loss"))):
+        print(row(rows[key], rows.get((key[0], REFERENCE, ""), [])))
     print("", *signatures_of(shown), sep="\n")
     write_networks(args.work / "networks.csv", shown, ("pair", *COLUMNS, "chrf"))
 

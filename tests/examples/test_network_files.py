@@ -5,6 +5,7 @@ import importlib.util
 import math
 import re
 import statistics
+from collections import defaultdict
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -93,6 +94,22 @@ def test_files_alone_make_a_table(tmp_path, script, arguments, names):
     assert {each["kind"] for each in written} == kinds
 
 
+def test_each_genotype_has_a_row_for_each_pair(tmp_path):
+    file = MULTI30K / "three_pairs.csv"
+    output = run("python", MULTI30K / "pairs.py", tmp_path, "en-de", "8e-3", "--add", file)
+    trainings = defaultdict(dict)
+    for each in network_files.read_networks(file):
+        if each["rate"] == 0.008:
+            key = (each["pair"], each["kind"], each["genotype"])
+            trainings[key][str(each["seed"])] = f"{each['bleu']:.2f}"
+    row = r"^\| (en-\w+) \| (\w+) \| 0\.008 \| ([\d, ]+) \| [\d.]+ \(([\d., ]+)\) \|"
+    expected = [
+        (pair, kind, ", ".join(sorted(bleu)), ", ".join(bleu[seed] for seed in sorted(bleu)))
+        for (pair, kind, _), bleu in trainings.items()
+    ]
+    assert sorted(re.findall(row, output, re.MULTILINE)) == sorted(expected)
+
+
 @pytest.mark.parametrize(
     "script, arguments, name, reader",
     [
@@ -130,19 +147,21 @@ def test_times_are_shares_of_the_transformer(monkeypatch):
     monkeypatch.syspath_prepend(MULTI30K)
     row = load("pairs").row
     common = {
+        "pair": "en-de",
         "genotype": "",
         "rate": 8e-3,
+        "seed": 1,
         "bleu": 30.0,
         "chrf": 50.0,
         "loss": 2.5,
         "parameters": 10**6,
     }
     speeds = {"transformer": (200, 100.0), "found": (220, 80.0), "interrupted": (0, 80.0)}
-    kinds = {
-        kind: [{**common, "seconds": seconds, "translated": tokens_per_second}]
+    rows = {
+        kind: [{**common, "kind": kind, "seconds": seconds, "translated": tokens_per_second}]
         for kind, (seconds, tokens_per_second) in speeds.items()
     }
-    kinds["elsewhere"] = [{**common, "seconds": 100}]
-    assert row("en-de", "found", kinds).endswith(" | 1.10 | 1.25 |")
+    rows["elsewhere"] = [{**common, "kind": "elsewhere", "seconds": 100}]
+    assert row(rows["found"], rows["transformer"]).endswith(" | 1.10 | 1.25 |")
     for kind in ("interrupted", "elsewhere"):
-        assert row("en-de", kind, kinds).endswith(" | - | - |")
+        assert row(rows[kind], rows["transformer"]).endswith(" | - | - |")

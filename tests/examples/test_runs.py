@@ -179,7 +179,7 @@ def check_that_networks_of_another_machine_are_added(work, networks):
         writer.writerows(networks + others)
     command = [CHECKOUT / "examples/multi30k/pairs.py", work, "en-de", "1e-3", "4e-3"]
     output = run("python", *command, "--add", elsewhere)
-    row = r"^\| en-\w+ \| \w+ \| 0\.00[14] \| 2 \| [\d.]+ \| 0\.71 \|.* \|$"
+    row = r"^\| en-\w+ \| \w+ \| 0\.00[14] \| 1, 2 \| [\d.]+ \([\d.]+, [\d.]+\) \| 0\.71 \|.* \|$"
     assert len(re.findall(row, output, re.MULTILINE)) == len(networks)
     with open(work / "networks.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2 * len(networks)
@@ -193,7 +193,7 @@ def test_multi30k_three_pairs(multi30k, tmp_path):
     environment["RATES"] = "1e-3 4e-3"
     command = ["bash", CHECKOUT / "examples/multi30k/three_pairs.sh", "--data", multi30k]
     output = run(*command, env=environment)
-    row = r"^\| (en-\w+) \| (\w+) \| 0\.00[14] \| 1 \| ([\d.]+) \| - \| ([+-][\d.]+) \| [\d.]+ \|"
+    row = r"^\| (en-\w+) \| (\w+) \| 0\.00[14] \| 1 \| ([\d.]+) \([\d.]+\) \| - \| ([+-][\d.]+) \|"
     rows = {(pair, kind): numbers for pair, kind, *numbers in re.findall(row, output, re.MULTILINE)}
     assert set(rows) == set(itertools.product(("en-de", "en-cs"), ("transformer", "found")))
     for (pair, _), (bleu, lead) in rows.items():
