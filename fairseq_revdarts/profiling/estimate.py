@@ -56,7 +56,8 @@ def cost_of(training: Training) -> Cost:
     """Count what `training`, on the meta device, takes. Raises a ValueError as `Training.model`."""
     model = training.model()
     steps = Steps(training, model)
-    if training.update_freq > 1:  # a later batch's gradients are added to those that are there
+    # A search has them from the start, in one buffer; elsewhere a later batch adds to them.
+    if training.searches or training.update_freq > 1:
         for weight in steps.weights:
             weight.grad = torch.empty_like(weight)
     evaluated = evaluated_by(training, model)

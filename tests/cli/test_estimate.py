@@ -15,6 +15,7 @@ from fairseq_revdarts.cli import profile
 from fairseq_revdarts.profiling import estimate
 from fairseq_revdarts.profiling.measure import Steps
 from fairseq_revdarts.profiling.training import read_training
+from fairseq_revdarts.search.gradient_buffer import GradientBuffer
 
 BATCH = ["data", "--max-tokens=200", "--max-update=1000"]
 LAYERS = ["--encoder-layers=1", "--decoder-layers=1", "--cell-layers=1"]
@@ -68,8 +69,9 @@ def count(model):
     return sum(weight.numel() for weight in model.parameters())
 
 
-# With few tokens, the gradients that later batches add show.
-batches = pytest.mark.parametrize(("update_freq", "tokens"), [(1, 200), (2, 20)])
+# With few tokens, gradients that are added to others show: in a search always, elsewhere in later
+# batches.
+batches = pytest.mark.parametrize(("update_freq", "tokens"), [(1, 200), (1, 20), (2, 20)])
 
 
 @batches
@@ -94,6 +96,8 @@ def check_memory(update_freq, tokens, *flags):
     on_meta = training(*flags, f"--update-freq={update_freq}", f"--max-tokens={tokens}")
     cost, steps = estimate.cost_of(on_meta), real_steps(on_meta)
     assert cost.parameters == count(steps.model)
+    if steps.alphas:
+        GradientBuffer(steps.weights).offer()
     for _ in range(update_freq - 1):
         steps.theta()
     peaks = [
