@@ -94,20 +94,41 @@ def test_files_alone_make_a_table(tmp_path, script, arguments, names):
     assert {each["kind"] for each in written} == kinds
 
 
-def test_each_genotype_has_a_row_for_each_pair(tmp_path):
-    file = MULTI30K / "three_pairs.csv"
-    output = run("python", MULTI30K / "pairs.py", tmp_path, "en-de", "8e-3", "--add", file)
+@pytest.fixture(scope="module")
+def rows_of_pairs(tmp_path_factory):
+    """The cells of what pairs.py prints of three_pairs.csv: of each row, in its order."""
+    command = [MULTI30K / "pairs.py", tmp_path_factory.mktemp("pairs"), "en-de", "8e-3"]
+    output = run("python", *command, "--add", MULTI30K / "three_pairs.csv")
+    return [cells(line) for line in output.splitlines() if "| en-" in line]
+
+
+def cells(line):
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def test_each_genotype_has_a_row_for_each_pair(rows_of_pairs):
     trainings = defaultdict(dict)
-    for each in network_files.read_networks(file):
+    for each in network_files.read_networks(MULTI30K / "three_pairs.csv"):
         if each["rate"] == 0.008:
             key = (each["pair"], each["kind"], each["genotype"])
             trainings[key][str(each["seed"])] = f"{each['bleu']:.2f}"
-    row = r"^\| (en-\w+) \| (\w+) \| 0\.008 \| ([\d, ]+) \| [\d.]+ \(([\d., ]+)\) \|"
     expected = [
         (pair, kind, ", ".join(sorted(bleu)), ", ".join(bleu[seed] for seed in sorted(bleu)))
         for (pair, kind, _), bleu in trainings.items()
     ]
-    assert sorted(re.findall(row, output, re.MULTILINE)) == sorted(expected)
+    printed = [(*row[:2], row[3], row[4].split(" ", 1)[1].strip("()")) for row in rows_of_pairs]
+    assert sorted(printed) == sorted(expected)
+
+
+def test_the_readmes_have_what_pairs_prints(rows_of_pairs):
+    lines = (MULTI30K / "README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
+    stated = [tuple(cells(line)[-5:]) for line in lines if re.search(r"\| 1, 2, 3 \| \d", line)]
+    printed = [(*row[3:5], row[6].replace("+0.00", ""), *row[7:9]) for row in rows_of_pairs]
+    assert sorted(stated) == sorted(printed)
+    front = (CHECKOUT / "README.md").read_text(encoding="utf-8").replace("**", "")
+    shown = re.findall(r"(?<=\| )\d\d\.\d\d \(\d\.\d{3}\)", front)
+    means = [f"{row[4].split()[0]} ({row[8]})" for row in rows_of_pairs if row[1] != "alpha"]
+    assert sorted(shown) == sorted(means)
 
 
 @pytest.mark.parametrize(
