@@ -151,17 +151,20 @@ def test_multi30k_says_where_the_files_are(tmp_path):
 def test_multi30k_benchmark_adds_each_network_once(multi30k, tmp_path):
     table = tmp_path / "table.csv"
     environment = {**SMALL, "WORK": str(tmp_path / "work"), "TABLE": str(table), "SEEDS": "1"}
-    environment.update(PARAMETERS="200000", GENOTYPES="7")
+    environment.update(PARAMETERS="200000", GENOTYPES="7", DROPOUT="0.3")
     command = ["bash", CHECKOUT / "examples/multi30k/benchmark.sh", "--data", multi30k]
     run(*command, env=environment, forked=False)  # it measures the time of its own processes
     lines = table.read_text().splitlines()
     assert lines[0].startswith("# Multi30k en-de") and "torch" in lines[1]
+    log = (tmp_path / "work/stages/random7-1.log").read_text()
+    assert "dropout 0.3," in lines[0] and "'dropout': 0.3," in log
     assert lines[2] == "genotype,seed,parameters,loss,bleu,seconds" and len(lines) == 4
     assert int(lines[3].split(",")[-1]) > 0
     run(*command, env=environment)
     assert table.read_text().splitlines() == lines
-    output = run(*command, env={**environment, "LEARNING_RATE": "1e-3"}, fails=True)
-    assert "its regime is another one" in output and table.read_text().splitlines() == lines
+    for other in ({"LEARNING_RATE": "1e-3"}, {"DROPOUT": "0.2"}):
+        output = run(*command, env={**environment, **other}, fails=True)
+        assert "its regime is another one" in output and table.read_text().splitlines() == lines
 
 
 def loss_of(work, kind, rate):
