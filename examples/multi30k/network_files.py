@@ -8,6 +8,7 @@ import csv
 import re
 import statistics
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
@@ -71,12 +72,18 @@ def with_added(
     return sorted(known.values(), key=lambda each: (each["kind"], each["rate"], each["seed"]))
 
 
+def grouped(networks: Iterable[Dict[str, Any]], *names: str) -> Dict[Any, List[Dict[str, Any]]]:
+    """The networks by what they have under `names`: under one by its value, else by a tuple."""
+    groups: Dict[Any, List[Dict[str, Any]]] = {}
+    for each in networks:
+        groups.setdefault(itemgetter(*names)(each), []).append(each)
+    return groups
+
+
 def by_genotype(rows: Sequence[Dict[str, Any]], measure: str) -> Dict[str, List[float]]:
     """A measure of each genotype, such as its losses: one for each seed of its training."""
-    values: Dict[str, List[float]] = {}
-    for row in rows:
-        values.setdefault(row["genotype"], []).append(row[measure])
-    return values
+    genotypes = grouped(rows, "genotype")
+    return {name: [row[measure] for row in members] for name, members in genotypes.items()}
 
 
 def each_of(networks: Sequence[Dict[str, Any]], name: str) -> List[float]:

@@ -12,11 +12,10 @@ With --add, networks that were trained elsewhere count, too, but not for the tim
 import argparse
 import statistics
 import sys
-from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
-from network_files import COLUMNS, accept_files, with_added, write_networks
+from network_files import COLUMNS, accept_files, grouped, with_added, write_networks
 from table import best_of, mean, measured, networks_in, signatures_of
 
 REFERENCE = "transformer"
@@ -77,12 +76,9 @@ def row(networks: List[Dict[str, Any]], reference: List[Dict[str, Any]]) -> str:
 
 def best_rates(networks: List[Dict[str, Any]], tuned: str, rates: List[str]) -> Dict[str, float]:
     """The learning rate of each kind that was trained on the pair `tuned`."""
-    kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
-    for each in networks:
-        if each["pair"] == tuned:
-            kinds[each["kind"]].append(each)
     best = {}
-    for kind, members in kinds.items():
+    there = (each for each in networks if each["pair"] == tuned)
+    for kind, members in grouped(there, "kind").items():
         try:
             best[kind] = float(best_of(rates, members))
         except ValueError as error:
@@ -103,9 +99,7 @@ def main() -> None:
     if not best:
         parser.error(f"{args.tuned}: nothing to choose learning rates by")
     shown = [each for each in networks if each["rate"] == best.get(each["kind"])]
-    rows: Dict[Tuple[str, str, str], List[Dict[str, Any]]] = defaultdict(list)
-    for each in shown:
-        rows[each["pair"], each["kind"], each["genotype"]].append(each)
+    rows = grouped(shown, "pair", "kind", "genotype")
     print(f"| {' | '.join(HEADINGS)} |", "| --- " * len(HEADINGS) + "|", sep="\n")
     for key in sorted(rows, key=lambda key: (key[0], mean(rows[key], "loss"))):
         print(row(rows[key], rows.get((key[0], REFERENCE, ""), [])))

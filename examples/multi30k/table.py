@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import torch
-from network_files import COLUMNS, accept_files, each_of, with_added, write_networks
+from network_files import COLUMNS, accept_files, each_of, grouped, with_added, write_networks
 
 import fairseq_revdarts  # noqa: F401  lets torch load what its checkpoints hold
 
@@ -102,9 +102,7 @@ def of_first_seed(networks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
 
 def losses_by_rate(networks: List[Dict[str, Any]]) -> Dict[float, float]:
     """At each learning rate the mean validation loss of networks of one kind, first seed."""
-    tried: Dict[float, List[Dict[str, Any]]] = defaultdict(list)
-    for each in of_first_seed(networks):
-        tried[each["rate"]].append(each)
+    tried = grouped(of_first_seed(networks), "rate")
     return {rate: mean(members, "loss") for rate, members in tried.items()}
 
 
@@ -218,13 +216,11 @@ def main() -> None:
     )
     accept_files(parser)
     args = parser.parse_args()
-    kinds: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
-    for each in with_added(networks_in(args.work), args.add):
-        kinds[each["kind"]].append(each)
+    kinds = grouped(with_added(networks_in(args.work), args.add), "kind")
     if args.best_rate:
         kind, *rates = args.best_rate
         try:
-            print(best_of(rates, kinds[kind]))
+            print(best_of(rates, kinds.get(kind, [])))
         except ValueError as error:
             parser.error(f"{kind}: {error}")
         return
